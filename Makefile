@@ -1,0 +1,88 @@
+# Every target sets up what it needs. `make` alone prints help.
+
+PYTHON ?= python3
+VENV ?= .venv
+DATASET ?= sprites
+
+PY := "$(VENV)/bin/python"
+OWN_VENV := $(filter file,$(origin VENV))
+STAMP := $(VENV)/.lessons-installed
+FIRST_LESSON := $(firstword $(wildcard lessons/01_*.ipynb lessons/05_*.ipynb))
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+# Notebook kernels find lesson_utils here, installed or not.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+# The kernel of this environment, even where the user has another one named python3.
+export JUPYTER_PREFER_ENV_PATH := 1
+ifeq ($(OWN_VENV),)
+export PYTHONDONTWRITEBYTECODE := 1
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check-venv lab lessons refresh test lint train bench pictures doctor \
+	clean
+
+help: ## print this list
+	@echo "Diffusion in Twenty Steps"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  PYTHON=python3.12 picks the Python that makes .venv;"
+	@echo "  VENV=path uses an environment that is already there, as it is."
+
+setup: $(if $(OWN_VENV),$(STAMP),check-venv) ## make .venv, once and when versions change
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	echo "make: there is no '$(PYTHON)' here; Python 3.11 or later is needed:" \
+	"install it, or say where it is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "make: '$(PYTHON)' is $$("$(PYTHON)" --version); Python 3.11 or later is needed:" \
+	"say where it is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "make: '$(PYTHON)' cannot make environments: install its venv package" \
+	"(Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(PY) -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear "$(VENV)"
+	@echo "Installing the versions of constraints.txt into $(VENV): once, some minutes" \
+	"(on Linux about 6 GB, most of it torch's CUDA libraries)."
+	@$(PY) -m pip install --quiet --disable-pip-version-check \
+	-c constraints.txt -e '.[test,dev]'
+	@touch "$@"
+
+check-venv:
+	@test -x $(PY) || { \
+	echo "make: VENV=$(VENV) is no environment: it holds no bin/python" >&2; exit 1; }
+
+lab: setup ## open JupyterLab at the first lesson (LAB_ARGS=--no-browser)
+	$(PY) -m jupyterlab --ip=127.0.0.1 $(AS_ROOT) --ServerApp.root_dir="$(CURDIR)" \
+	--LabApp.default_url=/lab/tree/$(FIRST_LESSON) $(LAB_ARGS)
+
+lessons: setup ## execute every lesson into build/lessons/, with a summary
+	@$(PY) tools/lessons.py build $(ARGS)
+
+refresh: setup ## execute every lesson in place, to commit outputs (ARGS=05_ddim)
+	@$(PY) tools/lessons.py refresh $(ARGS)
+
+test: setup ## run all tests, lessons included (ARGS="-k ddim")
+	$(PY) -m pytest $(ARGS)
+
+lint: setup ## check style and format of modules, tests and notebooks
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+train: setup ## train a checkpoint, resumable (DATASET=sprites MINUTES=60)
+	$(PY) -m lesson_utils train --dataset $(DATASET) \
+	$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+bench: setup ## time samplers, GIFs and training: one table, and JSON
+	$(PY) tools/bench.py $(ARGS)
+
+pictures: setup ## redraw the README's contact sheet and the model card's figures
+	$(PY) tools/pictures.py $(ARGS)
+
+doctor: setup ## print versions, device, memory, checksums and a plain verdict
+	@$(PY) tools/doctor.py
+
+clean: ## remove build/ (training state too) and caches; .venv and data/ stay
+	rm -rf build .hypothesis .pytest_cache .ruff_cache *.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,190 @@
+"""A trained model as one safetensors file that rebuilds everything, or is refused."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .schedule import Schedule
+from .unet import ContextUnet
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+LARGEST_FILE = 256 * 2**20  # bytes; a lesson's checkpoint has 2 to 6 MB
+SCHEDULE = "schedule.alpha_bar"  # kept beside the weights, bit for bit
+
+
+class Checkpoint(NamedTuple):
+    """What load gives.
+
+    model: in eval mode, float32; context: the K class names; image_shape: (C,H,W);
+    meta: the training record (data, images seen, seconds, device, versions, loss, …).
+    """
+
+    model: ContextUnet
+    schedule: Schedule
+    context: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    meta: dict
+
+
+def save(
+    path: str | Path,
+    model: nn.Module,
+    schedule: Schedule,
+    context: tuple[str, ...] | list[str],
+    image_shape: tuple[int, int, int] | None = None,
+    **meta,
+) -> None:
+    """Write a ContextUnet, its schedule, class names and training record to one file.
+
+    Weights are kept in half precision. image_shape: (C,H,W), None for (C,16,16). meta:
+    whatever JSON can hold. The file appears whole or not at all. Raises ValueError if
+    the names do not fit the model, a weight is not finite or too large for half
+    precision, or meta is no JSON.
+    """
+    if len(context) != model.context_size:
+        raise ValueError(
+            f"context: {model.context_size} names are needed, got {list(context)}"
+        )
+    record = {
+        "architecture": {
+            "in_channels": model.in_channels,
+            "context_size": model.context_size,
+            "width": model.width,
+        },
+        "context": list(context),
+        "image_shape": list(image_shape or (model.in_channels, 16, 16)),
+        "meta": meta,
+    }
+    tensors = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"model: {name} is not finite in half precision")
+    tensors[SCHEDULE] = schedule.alpha_bar
+    try:
+        record = json.loads(json.dumps(record, allow_nan=False))
+    except (TypeError, ValueError) as problem:
+        raise ValueError(f"meta: must be plain JSON values ({problem})") from None
+    record["sha256"] = checksum(tensors, record)
+    write_tensors(path, tensors, record)
+
+
+def load(name_or_path: str | Path, device: str | torch.device | None = None):
+    """Read a Checkpoint: by name ("sprites") from checkpoints/, or by path.
+
+    device: where the model goes, None for the CPU. Raises ValueError, saying what is
+    wrong, if there is no such file or it is damaged, truncated or foreign.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors":
+        path = CHECKPOINTS / f"{name_or_path}.safetensors"
+    if not path.is_file():
+        known = sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
+        raise ValueError(
+            f"name_or_path: no checkpoint {str(name_or_path)!r}; there are "
+            f"{', '.join(known) or 'none'}, or give the path of a .safetensors file"
+        )
+    tensors, record = read_tensors(path)
+    if record.pop("sha256", None) != checksum(tensors, record):
+        raise ValueError(f"{path}: damaged, its checksum does not match; get it again")
+    try:
+        schedule = Schedule(tensors.pop(SCHEDULE))
+        model = ContextUnet(**record["architecture"])
+        model.load_state_dict(tensors)
+        names, shape = tuple(record["context"]), tuple(record["image_shape"])
+        meta = record["meta"]
+    except (KeyError, TypeError, RuntimeError, ValueError) as problem:
+        raise ValueError(f"{path}: not a checkpoint of ours ({problem})") from None
+    # Convolutions on a CPU are fastest with channels last.
+    model = model.eval().to(device or "cpu", memory_format=torch.channels_last)
+    return Checkpoint(model, schedule, names, shape, meta)
+
+
+def checksum(tensors: dict[str, Tensor], record: dict) -> str:
+    """SHA-256 over the record and the names, types, shapes and bytes of all tensors."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) -> None:
+    """Write tensors and a JSON record to one safetensors file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    try:
+        save_file(tensors, part, metadata={"record": json.dumps(record)})
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except SafetensorError as problem:  # a full disk, for instance
+        raise OSError(f"{path}: cannot be written ({problem})") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read what write_tensors wrote; ValueError if the file is anything else."""
+    size = Path(path).stat().st_size
+    if size > LARGEST_FILE:
+        raise ValueError(f"{path}: {size:,} bytes, more than {LARGEST_FILE:,}")
+    try:
+        with safe_open(path, "pt") as file:
+            record = json.loads((file.metadata() or {})["record"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as problem:
+        raise ValueError(f"{path}: not a readable checkpoint ({problem!r})") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: not a checkpoint of ours")
+    return tensors, record
+
+
+def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
+    """All that an update of train changes, by name: the tensors themselves."""
+    tensors = {"losses": losses}
+    tensors |= {f"model.{name}": v for name, v in model.state_dict().items()}
+    tensors |= {f"ema.{name}": v for name, v in ema.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        # AdamW makes its moments in its first update: make the same ones before it.
+        optimiser.state[parameter] = optimiser.state[parameter] or {
+            "step": torch.tensor(0.0),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+        moments = optimiser.state[parameter].items()
+        tensors |= {f"optimiser.{name}.{key}": v for key, v in moments}
+    return tensors
+
+
+def save_state(path, live: dict[str, Tensor], settings: dict, step, seconds) -> None:
+    """Write the state of an unfinished run, whole or not at all."""
+    record = {"settings": settings, "step": step, "seconds": seconds}
+    write_tensors(path, live, record)
+
+
+def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, float]:
+    """Copy a stored state into the live tensors; gives its (step, seconds).
+
+    Raises ValueError if the state is of another model or of other settings.
+    """
+    stored, record = read_tensors(path)
+    shapes = [{k: v.shape for k, v in tensors.items()} for tensors in (live, stored)]
+    if shapes[0] != shapes[1] or record.get("settings") != settings:
+        raise ValueError(
+            f"state: {path} is of another run ({record.get('settings')}, not "
+            f"{settings}); move it away to start afresh"
+        )
+    with torch.no_grad():
+        for name, tensor in live.items():
+            tensor.copy_(stored[name])
+    return record["step"], record["seconds"]

@@ -1,0 +1,129 @@
+"""python -m lesson_utils train: training in full, from the command line."""
+
+import argparse
+import platform
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from . import data as sources
+from .checkpoint import CHECKPOINTS, read_tensors, save
+from .schedule import Schedule
+from .training import train
+from .unet import ContextUnet
+from .viz import progress
+
+STATES = Path("build/train")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; gives the exit status, 2 for a wrong argument."""
+    parser = argparse.ArgumentParser(prog="python -m lesson_utils", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    options = commands.add_parser("train", help="train a checkpoint, or go on")
+    options.add_argument("--dataset", default="sprites", help="sprites")
+    options.add_argument("--steps", type=int, default=36_000, help="number of updates")
+    options.add_argument("--minutes", type=float, help="instead: as many as fit")
+    options.add_argument("--batch-size", type=int, default=64)
+    options.add_argument("--width", type=int, default=48, help="channels at full size")
+    options.add_argument("--learning-rate", type=float, default=3e-3, help="its peak")
+    options.add_argument("--ema-decay", type=float, default=0.999)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--bfloat16", action="store_true", help="autocast")
+    options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
+    options.add_argument("--out", type=Path, help="default: checkpoints/DATASET")
+    options.add_argument("--state", type=Path, help="default: build/train/DATASET")
+    options.set_defaults(run=run_train)
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except (ValueError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_train(chosen: argparse.Namespace) -> None:
+    """Train from the start or from the last state, then write the checkpoint."""
+    name = f"{chosen.dataset}.safetensors"
+    out, state = chosen.out or CHECKPOINTS / name, chosen.state or STATES / name
+    device = chosen.device or best_device()
+    data, schedule = sources.dataset(chosen.dataset), Schedule.linear()
+    settings = dict(
+        batch_size=chosen.batch_size,
+        peak=chosen.learning_rate,
+        ema_decay=chosen.ema_decay,
+        seed=chosen.seed,
+        bfloat16=chosen.bfloat16,
+    )
+
+    def new_model() -> ContextUnet:
+        torch.manual_seed(chosen.seed)
+        return ContextUnet(data.x.shape[1], data.c.shape[1], chosen.width).to(device)
+
+    steps, done = chosen.steps, 0
+    if state.exists():
+        record = read_tensors(state)[1]
+        steps, done = record["settings"]["steps"], record["step"]
+        print(f"{state}: goes on after update {done:,} of {steps:,}")
+    elif chosen.minutes is not None:
+        steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
+    updates = train(new_model(), schedule, data, steps, state=state, **settings)
+    label = f"{chosen.dataset} on {device}"
+    *_, update = progress(updates, total=steps - done, label=label)
+    loss = update.losses
+    save(
+        out,
+        update.ema.module,
+        schedule,
+        data.names,
+        tuple(data.x.shape[1:]),
+        data=f"{chosen.dataset}, {len(data.x):,} pictures",
+        steps=steps,
+        images_seen=steps * chosen.batch_size,
+        seconds=round(update.seconds),
+        loss=round(float(loss[-1000:].mean()), 5),
+        loss_curve=[round(float(v.mean()), 5) for v in loss.chunk(100)],
+        settings=settings,
+        machine=machine(device),
+    )
+    state.unlink(missing_ok=True)
+    print(f"{out}: {out.stat().st_size:,} bytes, loss {loss[-1000:].mean():.4f}")
+
+
+def steps_in(seconds: float, model, schedule, data, settings: dict) -> int:
+    """How many updates fit into so many seconds, measured over 30 of them."""
+    if not 0 < seconds < 1e7:
+        raise ValueError(f"--minutes: a number above 0, got {seconds / 60:g}")
+    times = []
+    for _ in islice(train(model, schedule, data, 10**9, **settings), 35):
+        times.append(time.perf_counter())
+    return max(1, round(seconds * 30 / (times[-1] - times[4])))
+
+
+def best_device() -> str:
+    """cuda, mps or cpu: the first that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def machine(device: str) -> str:
+    """The hardware and the versions that a measurement must name."""
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
+    return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x for x in lines if x.startswith("model name")).split(": ")[1]
+    except (OSError, StopIteration, IndexError):
+        return platform.processor() or platform.machine()

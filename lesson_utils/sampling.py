@@ -1,0 +1,241 @@
+"""DDPM and DDIM: the samplers, and what they are fed with.
+
+A sampler is a generator: it yields a Step after every network evaluation, so that
+progress bars, films and timing wrap it from outside. It knows arithmetic only; context
+and guidance are in the EpsFn that it is given, the device is that of x.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .schedule import Schedule, whole
+
+EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+class Step(NamedTuple):
+    """What a sampler yields after each step.
+
+    t: the time reached, in 0..T-1; x: (B,C,H,W), x_t at that time; x0: (B,C,H,W), the
+    guess of the clean picture from which the step was made (DDIM eq. 9).
+    """
+
+    t: int
+    x: Tensor
+    x0: Tensor
+
+
+def initial_noise(
+    n: int, shape: tuple[int, ...], seed: int = 0, start: int = 0
+) -> Tensor:
+    """Standard normal noise (n, *shape), float32, for n pictures of this shape.
+
+    The noise of picture start + i depends on seed and start + i alone, never on n.
+    Raises ValueError for an n below 1, a negative seed or start, an impossible shape.
+    """
+    shape = tuple(whole("shape", size, 1) for size in shape)
+    generators = _generators(n, seed, start, stream=0)
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def image_generators(n: int, seed: int = 0, start: int = 0) -> list[torch.Generator]:
+    """One generator a picture, for the noise inside DDPM and DDIM with eta > 0.
+
+    The generator of picture start + i depends on seed and start + i alone, and is
+    independent of its initial_noise. Raises ValueError as initial_noise does.
+    """
+    return _generators(n, seed, start, stream=1)
+
+
+def _generators(n: int, seed: int, start: int, stream: int) -> list[torch.Generator]:
+    n, seed, start = whole("n", n, 1), whole("seed", seed, 0), whole("start", start, 0)
+    seeds = [np.random.SeedSequence((seed, start + i, stream)) for i in range(n)]
+    return [torch.Generator().manual_seed(int(s.generate_state(1)[0])) for s in seeds]
+
+
+def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
+    """The network as an EpsFn, with its context held fixed and pushed by scale.
+
+    model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
+    above 1: pushed away from no context; scale - 1 is the paper's w. Only a scale other
+    than 0 and 1 needs two evaluations, which run as one batch of 2 B.
+    Raises ValueError for a scale that is negative or not finite.
+    Source: classifier-free guidance (Ho & Salimans 2022), eq. 6.
+    """
+    if not 0 <= scale < float("inf"):
+        raise ValueError(f"scale: a number of 0 or more is needed, got {scale!r}")
+    if c is None or scale in (0, 1):
+        return lambda x, t: model(x, t, c if scale else None)
+
+    def eps_fn(x: Tensor, t: Tensor) -> Tensor:
+        both = torch.cat([c, torch.zeros_like(c)])
+        with_c, without = model(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+        return without + scale * (with_c - without)
+
+    return eps_fn
+
+
+def ddpm(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: Schedule,
+    variance: str = "posterior",
+    generator: Generators = None,
+) -> Iterator[Step]:
+    """Ancestral sampling, one step for each of the T times (DDPM alg. 2, §3.2).
+
+    x: (B,C,H,W) noise at time T; variance: "posterior" or "beta"; generator: one, a
+    list with one a picture, or None for torch's own. Yields T Steps, no gradients.
+    Raises ValueError, at the call, for arguments that make no sense.
+    """
+    ab = schedule.alpha_bar.tolist()
+    check_sampler(x, generator)
+    if variance not in ("posterior", "beta"):
+        raise ValueError(f"variance: 'posterior' or 'beta', got {variance!r}")
+
+    @torch.no_grad()
+    def loop(x: Tensor) -> Iterator[Step]:
+        for t in range(schedule.T, 0, -1):
+            eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+            alpha, beta = ab[t] / ab[t - 1], 1 - ab[t] / ab[t - 1]
+            x0 = (x - (1 - ab[t]) ** 0.5 * eps) / ab[t] ** 0.5
+            x = (x - beta / (1 - ab[t]) ** 0.5 * eps) / alpha**0.5  # (11)
+            if t > 1:  # z = 0 in the last step
+                posterior = (1 - ab[t - 1]) / (1 - ab[t])  # (7)
+                variance_t = beta * (posterior if variance == "posterior" else 1)
+                x = x + variance_t**0.5 * noise_like(x, generator)
+            yield Step(t - 1, x, x0)
+
+    return loop(x)
+
+
+def ddim_step(
+    x: Tensor,
+    eps: Tensor,
+    ab_t: float,
+    ab_s: float,
+    eta: float | str = 0.0,
+    noise: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One DDIM step from time t to any time s: gives (x_s, guess of x_0).
+
+    x, eps, noise: (B,C,H,W); ab_t, ab_s: alpha_bar at the two times. eta: 0 is
+    deterministic, 1 has DDPM's posterior variance, "sigma-hat" is the mean of eta = 1
+    with the larger noise of DDIM app. D.3 (none in the step to s = 0).
+    Raises ValueError for an eta outside [0, 1], alpha_bars outside (0, 1], and, with an
+    eta above 0, where noise is missing or s is not before t.
+    Source: DDIM eq. 9 (x0), 12 (x_s) and 16 (σ).
+    """
+    check_step(x, ab_t, ab_s, eta, noise)
+    x0 = (x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5  # (9)
+    if eta == 0 or ab_s == 1:  # σ = 0
+        return ab_s**0.5 * x0 + (1 - ab_s) ** 0.5 * eps, x0  # (12)
+    sigma_hat = (1 - ab_t / ab_s) ** 0.5
+    sigma = sigma_hat * ((1 - ab_s) / (1 - ab_t)) ** 0.5  # (16), η = 1
+    if eta != "sigma-hat":
+        sigma = sigma_hat = eta * sigma
+    x_s = ab_s**0.5 * x0 + (1 - ab_s - sigma**2) ** 0.5 * eps  # (12)
+    return x_s + sigma_hat * noise, x0
+
+
+def ddim(
+    eps_fn: EpsFn,
+    x: Tensor,
+    schedule: Schedule,
+    steps: int | list[int] = 20,
+    eta: float | str = 0.0,
+    spacing: str = "uniform",
+    clip: bool = False,
+    generator: Generators = None,
+) -> Iterator[Step]:
+    """DDIM: the times between T and 0 may be any, few or many (DDIM §4.2).
+
+    x: (B,C,H,W) noise at time T; steps, spacing: as in Schedule.timesteps; eta: a
+    number in [0, 1] or "sigma-hat", as in ddim_step; clip: hold the guess of x_0 in
+    [-1, 1]; generator: as in ddpm, used only if eta is not 0. Yields a Step for each
+    evaluation of eps_fn, no gradients.
+    Raises ValueError, at the call, for arguments that make no sense.
+    """
+    times, ab = schedule.timesteps(steps, spacing), schedule.alpha_bar.tolist()
+    check_sampler(x, generator, eta)
+
+    @torch.no_grad()
+    def loop(x: Tensor) -> Iterator[Step]:
+        for t, s in pairwise(times):
+            eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+            if clip:
+                eps = clipped(x, eps, ab[t])
+            noise = noise_like(x, generator) if eta and s else None
+            x, x0 = ddim_step(x, eps, ab[t], ab[s], eta, noise)
+            yield Step(s, x, x0)
+
+    return loop(x)
+
+
+def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
+    """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
+
+    Clipping the guess alone would leave x_0 and eps telling two different stories.
+    """
+    x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
+    return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
+
+
+def noise_like(x: Tensor, generator: Generators = None) -> Tensor:
+    """Standard normal noise (B,C,H,W) for x, image by image if generator is a list."""
+    if isinstance(generator, list | tuple):
+        draws = [noise_like(image, g) for image, g in zip(x, generator, strict=True)]
+        return torch.stack(draws)
+    device = generator.device if generator is not None else x.device
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device)
+    return noise.to(x.device)
+
+
+def last(steps: Iterable[Step]) -> Tensor:
+    """Run a sampler to its end and give its last x, (B,C,H,W).
+
+    Keeps one step at a time. Raises ValueError if there is no step.
+    """
+    end = deque(steps, maxlen=1)
+    if not end:
+        raise ValueError("steps: no step to take the last of; was it run already?")
+    return end[0].x
+
+
+def check_step(x: Tensor, ab_t: float, ab_s: float, eta, noise: Tensor | None) -> None:
+    """ValueError unless ddim_step can be taken with these arguments."""
+    check_eta(eta)
+    if not (0 < ab_t <= 1 and 0 < ab_s <= 1):
+        raise ValueError(f"ab_t, ab_s: numbers in (0, 1] needed, got {ab_t}, {ab_s}")
+    if eta != 0 and not ab_t < ab_s:
+        raise ValueError(f"ab_s: with eta = {eta}, above ab_t = {ab_t}, got {ab_s}")
+    if eta != 0 and ab_s < 1 and noise is None:
+        raise ValueError(f"noise: eta = {eta} needs noise of shape {tuple(x.shape)}")
+
+
+def check_sampler(x: Tensor, generator: Generators, eta: float | str = 0.0) -> None:
+    """ValueError unless a sampler can start from x with these arguments."""
+    check_eta(eta)
+    if x.ndim != 4 or not len(x) or not x.is_floating_point():
+        raise ValueError(
+            f"x: noise of shape (B,C,H,W), B >= 1, is needed, got {x.dtype} of shape "
+            f"{tuple(x.shape)}"
+        )
+    if isinstance(generator, list | tuple) and len(generator) != len(x):
+        raise ValueError(
+            f"generator: one an image, {len(x)}, or a single one is needed, got "
+            f"{len(generator)}"
+        )
+
+
+def check_eta(eta: float | str) -> None:
+    """ValueError unless eta is a number in [0, 1] or "sigma-hat"."""
+    if eta != "sigma-hat" and not (isinstance(eta, float | int) and 0 <= eta <= 1):
+        raise ValueError(f"eta: a number in [0, 1] or 'sigma-hat', got {eta!r}")

@@ -1,0 +1,251 @@
+"""The lessons run without a problem, and build the same code as lesson_utils."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections import defaultdict
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from nbformat.v4 import new_code_cell, new_notebook
+
+import lesson_utils
+from tools import lessons
+
+CORE = ["schedule", "unet", "sampling", "solvers"]
+LESSONS = lessons.lesson_paths()
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def notebook(*sources):
+    return new_notebook(cells=[new_code_cell(source) for source in sources])
+
+
+def test_there_are_lessons():
+    assert LESSONS, "no lesson NN_topic.ipynb in lessons/"
+
+
+# The runner, on planted notebooks
+
+
+def run(folder, *sources):
+    path = folder / "99_planted.ipynb"
+    nbformat.write(notebook(*sources), path)
+    return lessons.run_lesson(path), nbformat.read(path, as_version=4)
+
+
+def test_a_clean_lesson_has_no_problem(tmp_path):
+    result, nb = run(
+        tmp_path,
+        "import os, sys",
+        "print(sys.executable)\nprint(os.getcwd())",
+        "import lesson_utils\nprint('one\\rtwo')",
+        "from IPython.display import HTML\nHTML('<img alt=dot src=dot.gif>')",
+    )
+    assert result.problems == []
+    assert (result.cells, result.pictures) == (4, 1)
+    texts = ["".join(o.text for o in cell.outputs) for cell in nb.cells[:3]]
+    assert texts == ["", f"{sys.executable}\n{tmp_path}\n", "two\n"]
+    assert [cell.execution_count for cell in nb.cells] == [1, 2, 3, 4]
+    assert nb.metadata == lessons.METADATA
+
+
+CALLBACK = """
+import warnings, ipywidgets
+out, slider = ipywidgets.Output(), ipywidgets.IntSlider()
+@out.capture()
+def callback(change):
+    {body}
+slider.observe(callback, "value")
+out
+"""
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        (["1 + 1", "1 / 0", "2"], "code cell 2: ZeroDivisionError"),
+        (
+            [CALLBACK.format(body="raise KeyError('planted')"), "slider.value = 3"],
+            "an Output widget: KeyError: 'planted'",
+        ),
+        (
+            [CALLBACK.format(body="warnings.warn('planted')"), "slider.value = 3"],
+            "an Output widget writes to stderr",
+        ),
+        (
+            ["import ipywidgets", "ipywidgets.interact(lambda n: 1 / n, n=(0, 1));"],
+            "an Output widget: ZeroDivisionError",
+        ),
+        (["import warnings\nwarnings.warn('planted')"], "cell 1 writes to stderr"),
+        (["import sys\nprint('planted', file=sys.stderr)"], "cell 1 writes to stderr"),
+    ],
+)
+def test_problems_are_found(tmp_path, sources, words):
+    result, nb = run(tmp_path, *sources)
+    assert [problem for problem in result.problems if words in problem]
+    assert "widgets" not in nb.metadata
+
+
+def test_printed_traceback_is_a_problem(tmp_path):
+    source = "import sys, traceback\ntry:\n    1 / 0\nexcept ZeroDivisionError:\n"
+    result, _ = run(tmp_path, source + "    traceback.print_exc(file=sys.stdout)")
+    assert "prints a traceback" in result.problems[0]
+
+
+def test_views_go_with_the_state_of_their_widgets(tmp_path):
+    result, nb = run(tmp_path, "import ipywidgets\nipywidgets.IntSlider()")
+    assert result.problems == [] and nb.cells[0].outputs == []
+
+
+def test_a_dead_kernel_is_a_problem(tmp_path):
+    result, _ = run(tmp_path, "import os\nos._exit(1)")
+    assert "DeadKernelError" in result.problems[0]
+
+
+# `make lessons` and `make refresh`, on a planted folder
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A project of two lessons; the first writes a picture, the second fails."""
+    monkeypatch.setattr(lessons, "ROOT", tmp_path)
+    monkeypatch.setattr(lessons, "LESSONS", tmp_path / "lessons")
+    monkeypatch.setattr(lessons, "BUILD", tmp_path / "build" / "lessons")
+    monkeypatch.setattr(
+        lessons, "lesson_paths", lambda: sorted((tmp_path / "lessons").glob("*.ipynb"))
+    )
+    (tmp_path / "lessons" / "assets").mkdir(parents=True)
+    write = "open('assets/{}.gif', 'w').write('new')"
+    for name, more in [("01_good", ""), ("02_bad", "\n1 / 0")]:
+        nb = notebook(write.format(name) + more)
+        nbformat.write(nb, tmp_path / "lessons" / f"{name}.ipynb")
+    return tmp_path
+
+
+def test_build_leaves_the_checkout_clean(planted, capsys):
+    before = files(planted / "lessons")
+    assert lessons.main(["build"]) == 1
+    assert files(planted / "lessons") == before
+    built = planted / "build" / "lessons"
+    assert (built / "assets" / "01_good.gif").read_text() == "new"
+    assert "| 01_good |" in (built / "summary.md").read_text()
+    assert (built / "summary.json").exists()
+    said = capsys.readouterr().out
+    assert "FAILED" in said and "code cell 1: ZeroDivisionError" in said
+
+
+def test_refresh_brings_back_only_what_ran(planted):
+    bad = (planted / "lessons" / "02_bad.ipynb").read_bytes()
+    assert lessons.main(["refresh"]) == 1
+    after = files(planted / "lessons")
+    assert after["02_bad.ipynb"] == bad
+    assert after["assets/01_good.gif"] == b"new"
+    assert "assets/02_bad.gif" not in after
+    assert b'"execution_count": 1' in after["01_good.ipynb"]
+    assert lessons.main(["refresh", "01_good"]) == 0
+
+
+def test_unknown_lesson(planted, capsys):
+    with pytest.raises(SystemExit):
+        lessons.main(["build", "07_nothing"])
+    assert "01_good" in capsys.readouterr().err
+
+
+# The lessons themselves
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Each file of a folder with its bytes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@every_lesson
+def test_lesson_runs(path, tmp_path):
+    checkout = files(lessons.LESSONS)
+    copy = tmp_path / "lessons"
+    lessons.copy_lessons(copy)
+    code = "\n".join(c.source for c in lessons.code_cells(nbformat.read(path, 4)))
+    makes = {asset for asset in (copy / "assets").glob("*") if asset.name in code}
+    for asset in makes:
+        asset.unlink()
+    result = lessons.run_lesson(copy / path.name)
+    assert result.problems == []
+    assert result.pictures
+    assert [asset.name for asset in makes if not asset.exists()] == []
+    assert files(lessons.LESSONS) == checkout
+
+
+# One code: what a lesson builds is what lesson_utils holds
+
+
+def definitions(nb) -> dict[str, list[ast.AST]]:
+    """The functions and classes defined at top level in a notebook."""
+    found = defaultdict(list)
+    for cell in lessons.code_cells(nb):
+        for node in ast.parse(TransformerManager().transform_cell(cell.source)).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found[node.name].append(node)
+    return found
+
+
+def tree(node: ast.AST) -> str:
+    """The syntax tree, docstrings and places aside."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(part):
+            part.body = part.body[1:] or [ast.Pass()]
+    return ast.dump(node)
+
+
+def module_tree(name: str) -> str:
+    source = textwrap.dedent(inspect.getsource(getattr(lesson_utils, name)))
+    return tree(ast.parse(source).body[0])
+
+
+def drift(nb) -> list[str]:
+    """Exported names that the notebook defines in another way than lesson_utils."""
+    return [
+        f"{name} differs from lesson_utils.{name}"
+        for name, nodes in definitions(nb).items()
+        for node in nodes
+        if name in lesson_utils.__all__ and tree(node) != module_tree(name)
+    ]
+
+
+def built_twice(notebooks: dict[str, nbformat.NotebookNode]) -> list[str]:
+    """Names of the taught core that more than one lesson builds."""
+    core = {f"lesson_utils.{module}" for module in CORE}
+    found = []
+    for name in lesson_utils.__all__:
+        if getattr(getattr(lesson_utils, name), "__module__", None) in core:
+            where = [
+                lesson for lesson, nb in notebooks.items() if name in definitions(nb)
+            ]
+            if len(where) > 1:
+                found.append(f"{name} is built in {' and '.join(where)}")
+    return found
+
+
+@every_lesson
+def test_lesson_builds_the_code_of_lesson_utils(path):
+    assert drift(nbformat.read(path, as_version=4)) == []
+
+
+def test_each_name_is_built_in_one_lesson():
+    read = {path.stem: nbformat.read(path, as_version=4) for path in LESSONS}
+    assert built_twice(read) == []
+
+
+def test_drift_is_found():
+    source = inspect.getsource(lesson_utils.ddim_step)
+    same = notebook("%matplotlib inline\n" + source.replace('"""', '"""Otherwise. ', 1))
+    other = notebook(source.replace("return", "return -1,", 1))
+    assert same.cells[0].source != source and drift(same) == []
+    assert drift(other) == ["ddim_step differs from lesson_utils.ddim_step"]
+    assert drift(notebook("def ddim_step_naive(x):\n    return x")) == []
+    assert built_twice({"04": same, "05": same}) == ["ddim_step is built in 04 and 05"]
+    assert built_twice({"05": same, "06": notebook("1")}) == []

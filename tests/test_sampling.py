@@ -1,0 +1,456 @@
+"""The samplers against closed forms, against each other and against Diffusers."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesson_utils import (
+    ContextUnet,
+    Schedule,
+    Step,
+    clipped,
+    ddim,
+    ddim_step,
+    ddpm,
+    guide,
+    image_generators,
+    initial_noise,
+    last,
+    noise_like,
+)
+
+SHAPE = (1, 4, 4)
+
+
+def noise(n, dtype=torch.double, seed=0):
+    return initial_noise(n, SHAPE, seed).to(dtype)
+
+
+def alpha_bar_at(schedule, t):
+    """alpha_bar (B,1,1,1) for t/T (B,), as a closed-form denoiser needs it."""
+    times = (t * schedule.T).round().long()
+    return schedule.alpha_bar.double()[times].view(-1, 1, 1, 1)
+
+
+def gaussian(schedule, mean=0.3, std=0.5):
+    """The exact noise predictor of data ~ N(mean, std²)."""
+
+    def eps_fn(x, t):
+        ab = alpha_bar_at(schedule, t)
+        return (1 - ab).sqrt() * (x - ab.sqrt() * mean) / (ab * std**2 + 1 - ab)
+
+    return eps_fn
+
+
+def mixture(schedule, means=(-0.8, 0.1, 0.9), std=0.2):
+    """The exact noise predictor of a mixture of Gaussians, for each pixel alone."""
+
+    def eps_fn(x, t):
+        ab = alpha_bar_at(schedule, t)
+        variance = ab * std**2 + 1 - ab
+        offsets = torch.stack([x - ab.sqrt() * m for m in means])  # (M,B,C,H,W)
+        weights = (-(offsets**2) / (2 * variance)).softmax(0)
+        return (1 - ab).sqrt() * (weights * offsets).sum(0) / variance
+
+    return eps_fn
+
+
+def stub(x, t):
+    """Some smooth function of both arguments, as a network could be."""
+    return torch.tanh(x + t.view(-1, 1, 1, 1)) + 0.1 * x
+
+
+def lambda_schedule(T, first=3.0, end=-4.0):
+    """alpha_bar with ½ log-SNR uniform over t = 1 … T: steps of equal size in λ."""
+    lam = torch.linspace(first, end, T, dtype=torch.double)
+    return Schedule(torch.cat([torch.ones(1), torch.sigmoid(2 * lam)]))
+
+
+# ── closed forms ────────────────────────────────────────────────────────────────────
+
+
+def test_ddim_on_a_gaussian_is_the_exact_map_in_the_limit():
+    """The ODE maps x_T to mean·√ab + its place in units of the spread (DDIM eq. 14)."""
+    schedule = lambda_schedule(4096)
+    mean, std, x = 0.3, 0.5, noise(8)
+    ab_T, ab_1 = schedule.alpha_bar[[-1, 1]].double().tolist()
+
+    def spread(ab):
+        return math.sqrt(ab * std**2 + 1 - ab)
+
+    exact = ab_1**0.5 * mean + spread(ab_1) / spread(ab_T) * (x - ab_T**0.5 * mean)
+    errors = []
+    for stride in (256, 128, 64, 32, 16, 8, 4, 2):
+        *steps, _ = ddim(
+            gaussian(schedule, mean, std), x, schedule, [*range(4096, 1, -stride), 1, 0]
+        )
+        errors.append(float((steps[-1].x - exact).abs().max()))
+    ratios = [a / b for a, b in pairwise(errors)]
+    assert errors[-1] < 2e-3
+    assert all(1.8 < r < 2.2 for r in ratios[1:]), ratios
+
+
+def test_ddim_halves_its_error_on_a_mixture_when_the_steps_double():
+    schedule = lambda_schedule(4096)
+    x = noise(8)
+
+    def at_t_1(stride):
+        *steps, _ = ddim(
+            mixture(schedule), x, schedule, [*range(4096, 1, -stride), 1, 0]
+        )
+        return steps[-1].x
+
+    # Richardson: the error of the finest run is removed to first order.
+    exact = 2 * at_t_1(1) - at_t_1(2)
+    errors = [float((at_t_1(n) - exact).abs().mean()) for n in (128, 64, 32, 16)]
+    ratios = [a / b for a, b in pairwise(errors)]
+    assert all(1.8 < r < 2.2 for r in ratios), ratios
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_samples_of_a_gaussian_have_its_moments(eta):
+    schedule, mean, std = Schedule.linear(), 0.3, 0.5
+    x = noise(2000)
+    generator = torch.Generator().manual_seed(1)
+    end = last(
+        ddim(gaussian(schedule, mean, std), x, schedule, 250, eta, generator=generator)
+    )
+    assert end.mean() == pytest.approx(mean, abs=0.01)
+    assert end.std() == pytest.approx(std, abs=0.015)
+
+
+def test_ddpm_samples_of_a_gaussian_have_its_moments():
+    schedule, mean, std = Schedule.linear(), 0.3, 0.5
+    for variance in ("posterior", "beta"):
+        steps = ddpm(
+            gaussian(schedule, mean, std),
+            noise(2000),
+            schedule,
+            variance,
+            torch.Generator().manual_seed(1),
+        )
+        end = last(steps)
+        assert end.mean() == pytest.approx(mean, abs=0.01)
+        assert end.std() == pytest.approx(std, abs=0.015)
+
+
+# ── DDPM is a DDIM ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("T", [10, 100, 500])
+@pytest.mark.parametrize(
+    ("eta", "variance"), [(1.0, "posterior"), ("sigma-hat", "beta")]
+)
+def test_all_steps_with_full_noise_are_ddpm(T, eta, variance):
+    schedule = Schedule.linear(T)
+    x, eps_fn = noise(3), mixture(schedule)
+    ours = ddim(eps_fn, x, schedule, T, eta, generator=image_generators(3))
+    theirs = ddpm(eps_fn, x, schedule, variance, image_generators(3))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.t == b.t
+        assert torch.allclose(a.x, b.x, rtol=0, atol=1e-10)
+        assert torch.allclose(a.x0, b.x0, rtol=0, atol=1e-9)
+
+
+def test_posterior_and_beta_differ():
+    schedule, x = Schedule.linear(50), noise(2)
+    a = last(ddpm(stub, x, schedule, "posterior", image_generators(2)))
+    b = last(ddpm(stub, x, schedule, "beta", image_generators(2)))
+    assert (a - b).abs().max() > 1e-3
+
+
+def test_step_coefficients_of_eq_12_and_16():
+    x, eps, z = torch.randn(3, 2, *SHAPE, dtype=torch.double)
+    ab_t, ab_s, eta = 0.3, 0.7, 0.4
+    sigma = eta * math.sqrt((1 - ab_s) / (1 - ab_t)) * math.sqrt(1 - ab_t / ab_s)
+    x0 = (x - math.sqrt(1 - ab_t) * eps) / math.sqrt(ab_t)
+    x_s = math.sqrt(ab_s) * x0 + math.sqrt(1 - ab_s - sigma**2) * eps + sigma * z
+    got_s, got_0 = ddim_step(x, eps, ab_t, ab_s, eta, z)
+    assert torch.allclose(got_s, x_s, atol=1e-12)
+    assert torch.allclose(got_0, x0, atol=1e-12)
+    hat, _ = ddim_step(x, eps, ab_t, ab_s, "sigma-hat", z)
+    mean, _ = ddim_step(x, eps, ab_t, ab_s, 1.0, 0 * z)
+    assert torch.allclose(hat - mean, math.sqrt(1 - ab_t / ab_s) * z, atol=1e-12)
+
+
+# ── Diffusers ───────────────────────────────────────────────────────────────────────
+
+
+def diffusers_schedulers(T):
+    from diffusers import DDIMScheduler, DDPMScheduler
+
+    common = {
+        "num_train_timesteps": T,
+        "beta_start": 0.1 / T,
+        "beta_end": 20 / T,
+        "clip_sample": False,
+    }
+    # "trailing" with S dividing T visits the times of our "uniform", counted from 0.
+    theirs = DDIMScheduler(**common, timestep_spacing="trailing", set_alpha_to_one=True)
+    return theirs, DDPMScheduler(**common, variance_type="fixed_small")
+
+
+@pytest.mark.parametrize("steps", [1, 5, 20, 50, 250, 500])
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ddim_agrees_with_diffusers(steps, eta):
+    schedule, (theirs, _) = Schedule.linear(), diffusers_schedulers(500)
+    theirs.set_timesteps(steps)
+    times = schedule.timesteps(steps)
+    assert (theirs.timesteps + 1).tolist() == times[:-1]
+    x = chain = noise(2, torch.float32)
+    ours = ddim(stub, x, schedule, steps, eta, generator=image_generators(2))
+    generators = image_generators(2)
+    ab = schedule.alpha_bar.tolist()
+    for t, s, step in zip(times, times[1:], ours, strict=False):
+        z = noise_like(x, generators) if eta and s else torch.zeros_like(x)
+
+        def theirs_from(x, t=t, z=z):
+            eps = stub(x, torch.full((2,), t / 500))
+            return theirs.step(eps, t - 1, x, eta=eta, variance_noise=z).prev_sample
+
+        one = ddim_step(x, stub(x, torch.full((2,), t / 500)), ab[t], ab[s], eta, z)[0]
+        assert torch.allclose(one, theirs_from(x), rtol=1e-5, atol=1e-5)
+        x, chain = step.x, theirs_from(chain)
+        assert torch.allclose(x, chain, rtol=1e-4, atol=1e-4)
+
+
+def test_ddpm_agrees_with_diffusers():
+    schedule, (_, theirs) = Schedule.linear(), diffusers_schedulers(500)
+    theirs.set_timesteps(500)
+    x = noise(2, torch.float32)
+    generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
+    chain = x
+    for step in ddpm(stub, x, schedule, generator=generator):
+        t = step.t + 1
+
+        def theirs_from(x, generator, t=t):
+            eps = stub(x, torch.full((2,), t / 500))
+            return theirs.step(eps, t - 1, x, generator=generator).prev_sample
+
+        before = torch.Generator().set_state(again.get_state())
+        assert torch.allclose(step.x, theirs_from(x, before), rtol=1e-5, atol=1e-5)
+        chain = theirs_from(chain, again)
+        assert torch.allclose(step.x, chain, rtol=1e-4, atol=1e-4)
+        x = step.x
+
+
+# ── properties ──────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.data(),
+    st.sampled_from(["uniform", "linspace", "quad"]),
+    st.sampled_from([0, 0.3, 1.0, "sigma-hat"]),
+    st.integers(1, 3),
+)
+def test_any_number_of_steps_runs_and_ends_at_the_picture(T, data, spacing, eta, n):
+    steps = data.draw(st.integers(1, T))
+    schedule, asked = Schedule.linear(T), []
+
+    def eps_fn(x, t):
+        asked.extend(t[:1].tolist())
+        return stub(x, t)
+
+    x = noise(n)
+    run = list(
+        ddim(eps_fn, x, schedule, steps, eta, spacing, False, image_generators(n))
+    )
+    times = schedule.timesteps(steps, spacing)
+    assert [s.t for s in run] == times[1:] and len(run) == steps
+    assert [round(t * T) for t in asked] == times[:-1] and min(asked) > 0
+    assert all(s.x.isfinite().all() and s.x.shape == x.shape for s in run)
+    assert torch.allclose(run[-1].x, run[-1].x0, atol=1e-12)  # nothing left to add
+    again = last(
+        ddim(stub, x, schedule, steps, eta, spacing, generator=image_generators(n))
+    )
+    assert torch.equal(run[-1].x, again)
+
+
+def test_explicit_times():
+    schedule, x = Schedule.linear(), noise(2)
+    run = list(ddim(stub, x, schedule, [500, 250, 9, 0]))
+    assert [s.t for s in run] == [250, 9, 0]
+    even = last(ddim(stub, x, schedule, schedule.timesteps(20)))
+    assert torch.equal(even, last(ddim(stub, x, schedule, 20)))
+
+
+@given(st.integers(0, 2**40), st.integers(1, 9), st.integers(0, 40))
+def test_noise_is_bit_equal_in_any_batch(seed, n, start):
+    batch = initial_noise(n, SHAPE, seed, start)
+    for i in range(n):
+        assert torch.equal(batch[i : i + 1], initial_noise(1, SHAPE, seed, start + i))
+        a = torch.randn(9, generator=image_generators(n, seed, start)[i])
+        b = torch.randn(9, generator=image_generators(1, seed, start + i)[0])
+        assert torch.equal(a, b)
+
+
+def test_noise_is_normal_and_never_the_same_twice():
+    x = torch.cat([initial_noise(500, (3, 16, 16), seed) for seed in (0, 1)])
+    inner = torch.stack(
+        [torch.randn(3, 16, 16, generator=g) for g in image_generators(500)]
+    )
+    assert x.mean() == pytest.approx(0, abs=0.01)
+    assert x.std() == pytest.approx(1, abs=0.01)
+    everything = torch.cat([x, inner]).flatten(1)
+    correlation = torch.corrcoef(everything) - torch.eye(len(everything))
+    assert correlation.abs().max() < 0.25
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "eta", "ddpm"])
+def test_a_picture_does_not_depend_on_its_batch(sampler):
+    torch.manual_seed(0)
+    model, schedule = ContextUnet(3, 5, 16).eval(), Schedule.linear(40)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+
+    def sample(n, start=0):
+        x = initial_noise(n, (3, 16, 16), 5, start)
+        generators = image_generators(n, 5, start)
+        if sampler == "ddpm":
+            return last(ddpm(guide(model), x, schedule, generator=generators))
+        eta = 0.7 if sampler == "eta" else 0
+        return last(ddim(guide(model), x, schedule, 10, eta, generator=generators))
+
+    eight = sample(8)
+    assert torch.equal(eight, sample(8))
+    assert torch.allclose(eight[:3], sample(3), atol=1e-4)
+    assert torch.allclose(eight[5:], sample(3, start=5), atol=1e-4)
+
+
+def test_eta_0_needs_no_noise_and_others_do():
+    schedule, x = Schedule.linear(), noise(2)
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    last(ddim(stub, x, schedule, 20, generator=generator))
+    assert torch.equal(generator.get_state(), state)
+    before = torch.get_rng_state()
+    last(ddim(stub, x, schedule, 20))
+    assert torch.equal(torch.get_rng_state(), before)
+    last(ddim(stub, x, schedule, 20, 0.1, generator=generator))
+    assert not torch.equal(generator.get_state(), state)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("sampler", [ddim, ddpm])
+def test_gradient_mode_does_not_leak(sampler):
+    """Mistake 17: a `with torch.no_grad()` around a yield leaks into the caller."""
+    seen = []
+
+    def eps_fn(x, t):
+        seen.append(torch.is_grad_enabled())
+        return stub(x, t)
+
+    x = noise(1).requires_grad_()
+    steps = sampler(eps_fn, x, Schedule.linear(30))
+    step = next(steps)
+    assert torch.is_grad_enabled() and not step.x.requires_grad and seen == [False]
+    with torch.no_grad():
+        next(steps)
+        assert not torch.is_grad_enabled()
+    steps.close()
+    assert torch.is_grad_enabled()
+
+
+def test_a_sampler_leaves_its_input_alone():
+    x = noise(2)
+    copy = x.clone()
+    last(ddim(stub, x, Schedule.linear(), 5))
+    last(ddpm(stub, x, Schedule.linear(5)))
+    assert torch.equal(x, copy)
+
+
+def test_clipping_recomputes_eps():
+    """Mistake 11: x̂_0 and ε must go on telling the same story."""
+    schedule, x = Schedule.linear(), 3 * noise(4)
+    eps, ab = stub(x, torch.ones(4)), float(schedule.alpha_bar[250])
+    new = clipped(x, eps, ab)
+    _, x0 = ddim_step(x, eps, ab, 0.9)
+    _, new_x0 = ddim_step(x, new, ab, 0.9)
+    assert x0.abs().max() > 1.5
+    assert torch.allclose(new_x0, x0.clamp(-1, 1), atol=1e-12)
+    for step in ddim(stub, x, schedule, 20, clip=True):
+        assert step.x0.abs().max() <= 1 + 1e-9
+    inside = mixture(schedule, std=0.05)
+    a = last(ddim(inside, x / 9, schedule, 100, clip=True))
+    assert a.abs().max() <= 1 + 1e-9
+
+
+# ── guidance ────────────────────────────────────────────────────────────────────────
+
+
+class Counting(torch.nn.Module):
+    """A model whose answer shows what it was asked: eps = sum of the context."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, x, t, c=None):
+        self.batches.append(len(x))
+        total = torch.zeros(len(x)) if c is None else c.sum(1)
+        return total.view(-1, 1, 1, 1) + 0 * x
+
+
+@pytest.mark.parametrize(
+    ("scale", "expected", "batches"), [(0, 0, [2]), (1, 3, [2]), (2.5, 7.5, [4])]
+)
+def test_guidance_pushes_away_from_no_context(scale, expected, batches):
+    model, x = Counting(), torch.zeros(2, *SHAPE)
+    eps = guide(model, torch.tensor([[1.0, 2.0]] * 2), scale)(x, torch.ones(2))
+    assert torch.allclose(eps, torch.full_like(x, expected))
+    assert model.batches == batches
+    assert torch.equal(guide(model)(x, torch.ones(2)), x)
+
+
+def test_last_keeps_only_the_end():
+    steps = (Step(t, torch.full((1,), float(t)), torch.zeros(1)) for t in (2, 1, 0))
+    assert last(steps) == 0.0
+
+
+X = noise(2)
+SCHEDULE = Schedule.linear()
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("steps", lambda: ddim(stub, X, SCHEDULE, 0)),
+        ("steps", lambda: ddim(stub, X, SCHEDULE, 501)),
+        ("steps", lambda: ddim(stub, X, SCHEDULE, [500, 100])),
+        ("spacing", lambda: ddim(stub, X, SCHEDULE, 20, 0.0, "trailing")),
+        ("eta", lambda: ddim(stub, X, SCHEDULE, eta=-0.1)),
+        ("eta", lambda: ddim(stub, X, SCHEDULE, eta=1.1)),
+        ("eta", lambda: ddim(stub, X, SCHEDULE, eta=float("nan"))),
+        ("eta", lambda: ddim(stub, X, SCHEDULE, eta="sigma")),
+        ("eta", lambda: ddim(stub, X, SCHEDULE, eta=None)),
+        ("x:", lambda: ddim(stub, X[0], SCHEDULE)),
+        ("x:", lambda: ddim(stub, X[:0], SCHEDULE)),
+        ("x:", lambda: ddim(stub, X.long(), SCHEDULE)),
+        ("generator", lambda: ddim(stub, X, SCHEDULE, generator=image_generators(3))),
+        ("x:", lambda: ddpm(stub, X[0], SCHEDULE)),
+        ("variance", lambda: ddpm(stub, X, SCHEDULE, "learned")),
+        ("generator", lambda: ddpm(stub, X, SCHEDULE, generator=image_generators(1))),
+        ("ab_t", lambda: ddim_step(X, X, 0.0, 0.5)),
+        ("ab_t", lambda: ddim_step(X, X, 0.5, 1.5)),
+        ("ab_s", lambda: ddim_step(X, X, 0.5, 0.4, 1.0, X)),
+        ("noise", lambda: ddim_step(X, X, 0.5, 0.6, 1.0)),
+        ("eta", lambda: ddim_step(X, X, 0.5, 0.6, 2.0)),
+        ("scale", lambda: guide(Counting(), scale=-1)),
+        ("scale", lambda: guide(Counting(), scale=float("nan"))),
+        ("n:", lambda: initial_noise(0, SHAPE)),
+        ("n:", lambda: initial_noise(1.5, SHAPE)),
+        ("shape", lambda: initial_noise(1, (1, 0, 4))),
+        ("seed", lambda: initial_noise(1, SHAPE, seed=-1)),
+        ("start", lambda: image_generators(1, start=-1)),
+        ("steps", lambda: last([])),
+    ],
+)
+def test_nonsense_is_refused_at_the_call(argument, call):
+    with pytest.raises(ValueError, match=argument):
+        call()

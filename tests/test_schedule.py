@@ -1,0 +1,138 @@
+"""Schedule: its tensor, its times, its noising."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesson_utils import Schedule
+
+SPACINGS = ["uniform", "linspace", "quad"]
+
+
+@pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine])
+@pytest.mark.parametrize("T", [1, 2, 7, 20, 21, 50, 100, 500, 1000])
+def test_alpha_bar_starts_at_one_and_falls(make, T):
+    schedule = make(T)
+    ab = schedule.alpha_bar
+    assert schedule.T == T and ab.shape == (T + 1,) and ab.dtype == torch.float32
+    assert ab[0] == 1 and (ab.diff() < 0).all() and ab[-1] > 0
+
+
+def test_linear_is_the_cumulative_product_of_straight_betas():
+    beta = [0.1 / 500 + i * (20 - 0.1) / 500 / 499 for i in range(500)]
+    expected, products = 1.0, [1.0]
+    for b in beta:
+        expected *= 1 - b
+        products.append(expected)
+    assert Schedule.linear().alpha_bar.tolist() == pytest.approx(products, rel=2e-7)
+    ab = Schedule.linear(T=4, beta_1=0.1, beta_T=0.4).alpha_bar.tolist()
+    assert ab == pytest.approx([1, 0.9, 0.72, 0.504, 0.3024])
+
+
+@pytest.mark.parametrize("make", [Schedule.linear, Schedule.cosine])
+@pytest.mark.parametrize("T", [100, 200, 500, 1000])
+def test_the_end_is_near_zero_and_not_too_near(make, T):
+    ab = make(T).alpha_bar.double()
+    assert 0.004 <= ab[T].sqrt() <= 0.05
+    assert (ab[T - T // 20] / ab[T]).sqrt() - 1 < 3  # first of 20 steps
+
+
+@pytest.mark.parametrize("T", [100, 250, 500, 1000])
+def test_linear_leaves_the_same_for_any_T(T):
+    assert Schedule.linear(T).alpha_bar[T].sqrt() == pytest.approx(0.006, abs=0.0015)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("T", [1, 2, 3, 10, 37, 100, 500, 1000])
+def test_every_number_of_steps_has_its_times(T, spacing):
+    schedule = Schedule.linear(T)
+    for steps in range(1, T + 1):
+        times = schedule.timesteps(steps, spacing)
+        assert len(times) == steps + 1 and times[0] == T and times[-1] == 0
+        assert all(type(t) is int for t in times)
+        assert all(t > s for t, s in pairwise(times))
+
+
+def test_times_of_the_formulas():
+    schedule = Schedule.linear(500)
+    assert schedule.timesteps(20) == list(range(500, -1, -25))
+    assert schedule.timesteps(500, "quad") == list(range(500, -1, -1))
+    assert schedule.timesteps(3) == [500, 333, 167, 0]
+    assert schedule.timesteps(3, "linspace") == [500, 250, 1, 0]
+    assert schedule.timesteps(1, "linspace") == [500, 0]
+    assert schedule.timesteps(4, "quad") == [500, 281, 125, 31, 0]
+    assert schedule.timesteps([500, 400, 7, 0]) == [500, 400, 7, 0]
+
+
+@given(st.integers(1, 500), st.integers(0, 2**32 - 1))
+def test_add_noise_is_eq_4(t, seed):
+    schedule = Schedule.linear()
+    x0, eps = torch.randn(
+        2, 3, 1, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.double
+    )
+    times = torch.tensor([0, t, 500])
+    x_t = schedule.add_noise(x0, times, eps)
+    for i, time in enumerate(times.tolist()):
+        ab = float(schedule.alpha_bar[time])
+        expected = math.sqrt(ab) * x0[i] + math.sqrt(1 - ab) * eps[i]
+        assert torch.allclose(x_t[i], expected, atol=1e-12)
+    assert torch.equal(x_t[0], x0[0])
+    assert schedule.add_noise(x0.float(), times, eps.float()).dtype == torch.float32
+
+
+def test_noise_at_t_10_has_the_right_size():
+    """Mistake 1: (1 - alpha_bar) ε instead of its root is 13 times too small here."""
+    schedule = Schedule.linear()
+    x0, eps = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    noise = float(schedule.add_noise(x0, torch.tensor([10]), eps))
+    wrong = 1 - float(schedule.alpha_bar[10])
+    assert noise == pytest.approx(wrong**0.5, rel=1e-6) and noise / wrong > 13
+
+
+def test_the_schedule_is_frozen():
+    with pytest.raises(AttributeError):
+        Schedule.linear().alpha_bar = torch.ones(3)
+
+
+S = Schedule.linear()
+ZEROS, TIMES = torch.zeros(2, 1, 4, 4), torch.tensor([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("T", lambda: Schedule.linear(0)),
+        ("T", lambda: Schedule.linear(2.5)),
+        ("T", lambda: Schedule.cosine("many")),
+        ("beta", lambda: Schedule.linear(10, beta_1=0.5, beta_T=0.1)),
+        ("beta", lambda: Schedule.linear(10, beta_1=0.5, beta_T=1.0)),
+        ("beta", lambda: Schedule.linear(10, beta_1=float("nan"))),
+        ("alpha_bar", lambda: Schedule(torch.tensor([0.9, 0.5]))),
+        ("alpha_bar", lambda: Schedule(torch.tensor([1.0, 0.5, 0.5]))),
+        ("alpha_bar", lambda: Schedule(torch.tensor([1.0, 0.5, 0.0]))),
+        ("alpha_bar", lambda: Schedule(torch.tensor([1.0, float("nan")]))),
+        ("alpha_bar", lambda: Schedule(torch.ones(2, 2))),
+        ("steps", lambda: S.timesteps(0)),
+        ("steps", lambda: S.timesteps(501)),
+        ("steps", lambda: S.timesteps(2.5)),
+        ("steps", lambda: S.timesteps(True)),
+        ("steps", lambda: S.timesteps("20")),
+        ("steps", lambda: S.timesteps([500, 300, 300, 0])),
+        ("steps", lambda: S.timesteps([400, 0])),
+        ("steps", lambda: S.timesteps([500, 1])),
+        ("steps", lambda: S.timesteps([])),
+        ("spacing", lambda: S.timesteps(20, "leading")),
+        ("t:", lambda: S.add_noise(ZEROS, torch.tensor([0, 501]), ZEROS)),
+        ("t:", lambda: S.add_noise(ZEROS, torch.tensor([-1, 5]), ZEROS)),
+        ("t:", lambda: S.add_noise(ZEROS, torch.tensor([0.5, 1.0]), ZEROS)),
+        ("t", lambda: S.add_noise(ZEROS, torch.tensor([1]), ZEROS)),
+        ("eps", lambda: S.add_noise(ZEROS, TIMES, ZEROS[:1])),
+    ],
+)
+def test_nonsense_is_refused_by_name(argument, call):
+    with pytest.raises(ValueError, match=argument):
+        call()

@@ -1,0 +1,235 @@
+"""The objective, the training loop and its resuming."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from lesson_utils import (
+    ContextUnet,
+    Pictures,
+    Schedule,
+    dataset,
+    diffusion_loss,
+    learning_rate,
+    load,
+    train,
+)
+from lesson_utils.checkpoint import read_tensors
+from lesson_utils.cli import main
+
+SCHEDULE = Schedule.linear()
+
+
+def small_data(n=40):
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(n, 1, 8, 8, generator=g) * 2 - 1
+    return Pictures(x, torch.eye(2)[torch.arange(n) % 2], ("a", "b"))
+
+
+def new_model(seed=0):
+    torch.manual_seed(seed)
+    return ContextUnet(1, 2, 16)
+
+
+def test_the_loss_is_eq_14():
+    """Against the sum written out, with the same draws in the same order."""
+    data, seen = small_data(), {}
+
+    def model(x, t, c):
+        seen.update(x=x, t=t, c=c)
+        return 0.3 * x
+
+    g = torch.Generator().manual_seed(5)
+    loss = diffusion_loss(model, SCHEDULE, data.x, data.c, 0.5, g)
+    t = (seen["t"] * 500).round().long()
+    ab = SCHEDULE.alpha_bar[t].view(-1, 1, 1, 1)
+    eps = (seen["x"] - ab.sqrt() * data.x) / (1 - ab).sqrt()
+    expected = (0.3 * seen["x"] - eps).square().mean()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert t.min() >= 1 and t.max() <= 500
+    kept = (seen["c"] == data.c).all(1)
+    dropped = (seen["c"] == 0).all(1)
+    assert (kept ^ dropped).all() and 0 < dropped.sum() < len(t)
+
+
+def test_times_noise_and_dropout_have_their_distributions():
+    times, dropped, eps = [], [], []
+
+    def model(x, t, c):
+        times.append((t * 500).round().long())
+        dropped.append((c == 0).all(1).float())
+        eps.append(x)
+        return x
+
+    x0, c = torch.zeros(2000, 1, 4, 4), torch.ones(2000, 2)
+    g = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        diffusion_loss(model, SCHEDULE, x0, c, 0.1, g)
+    t = torch.cat(times)
+    assert t.min() == 1 and t.max() == 500
+    assert t.float().mean() == pytest.approx(250.5, abs=5)
+    assert torch.cat(dropped).mean() == pytest.approx(0.1, abs=0.01)
+    ab = SCHEDULE.alpha_bar[t].view(-1, 1, 1, 1)
+    noise = torch.cat(eps) / (1 - ab).sqrt()
+    assert noise.std() == pytest.approx(1, abs=0.01)
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [learning_rate(i, 100, 1e-3, 10) for i in range(100)]
+    assert rates[0] == pytest.approx(1e-4) and rates[10] == pytest.approx(1e-3)
+    assert rates[:11] == sorted(rates[:11]) and max(rates) == rates[10]
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[-1] < 1e-6
+    assert rates[55] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi / 2)))
+
+
+def test_training_lowers_the_loss():
+    *_, update = train(
+        new_model(), SCHEDULE, small_data(), 150, batch_size=16, warmup=5
+    )
+    assert update.step == 150 and update.losses.shape == (150,)
+    assert update.losses[-30:].mean() < 0.5 * update.losses[:5].mean()
+
+
+def test_the_average_follows_the_weights():
+    """EMA against its definition: average ← decay · average + (1 - decay) · weights."""
+    model, average = new_model(), None
+    for update in train(model, SCHEDULE, small_data(), 6, 4, ema_decay=0.8):
+        now = [p.detach().clone() for p in model.parameters()]
+        average = (
+            now
+            if average is None
+            else [0.8 * a + 0.2 * p for a, p in zip(average, now, strict=True)]
+        )
+        for a, b in zip(average, update.ema.module.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(model.parameters(), update.ema.parameters(), strict=True)
+    )
+
+
+def test_ema_averages_buffers_too():
+    """Mistake 18, on a model that has a buffer."""
+    model = new_model()
+    model.register_buffer("level", torch.zeros(1))
+    updates = train(model, SCHEDULE, small_data(), 3, 4, ema_decay=0.5)
+    for update in updates:
+        assert update.ema.module.level < 3
+        model.level += 1
+    assert float(update.ema.module.level) == pytest.approx(
+        0 * 0.25 + 1 * 0.25 + 2 * 0.5
+    )
+
+
+def test_same_seed_same_weights_and_global_rng_untouched():
+    state = torch.get_rng_state()
+    models = []
+    for seed in (1, 1, 2):
+        torch.set_rng_state(state)
+        models.append(new_model())
+        after = torch.get_rng_state()
+        list(train(models[-1], SCHEDULE, small_data(), 5, 4, seed=seed))
+        assert torch.equal(torch.get_rng_state(), after)
+    a, b, c = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def weights(model):
+    return torch.cat([v.flatten() for v in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("stop", [1, 4, 11])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop):
+    settings = {"steps": 12, "batch_size": 4, "warmup": 3}
+    straight = new_model()
+    *_, end = train(straight, SCHEDULE, small_data(), **settings)
+    state = tmp_path / "run" / "state.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    first = train(new_model(), SCHEDULE, small_data(), **settings, **files)
+    list(itertools.islice(first, stop))
+    resumed = new_model(seed=9)  # its own weights must not matter
+    *_, update = train(resumed, SCHEDULE, small_data(), **settings, **files)
+    assert torch.equal(weights(resumed), weights(straight))
+    assert torch.equal(weights(update.ema), weights(end.ema))
+    assert torch.equal(update.losses, end.losses)
+    assert [p.name for p in state.parent.iterdir()] == ["state.safetensors"]
+
+
+def test_a_state_of_another_run_is_refused_and_kept(tmp_path):
+    state = tmp_path / "state.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    list(itertools.islice(train(new_model(), SCHEDULE, small_data(), 9, **files), 2))
+    before = state.read_bytes()
+    with pytest.raises(ValueError, match="another run"):
+        train(new_model(), SCHEDULE, small_data(), 10, **files)
+    with pytest.raises(ValueError, match="another run"):
+        train(ContextUnet(1, 2, 32), SCHEDULE, small_data(), 9, **files)
+    assert state.read_bytes() == before
+    state.write_bytes(before[:100])
+    with pytest.raises(ValueError, match="state"):
+        train(new_model(), SCHEDULE, small_data(), 9, **files)
+
+
+def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch):
+    clock = itertools.count(0, 10)  # every look at the clock is ten seconds later
+    monkeypatch.setattr("lesson_utils.training.time.monotonic", lambda: next(clock))
+    state, written = tmp_path / "s.safetensors", []
+    updates = train(
+        new_model(), SCHEDULE, small_data(), 10, 4, state=state, save_seconds=30
+    )
+    for _ in updates:
+        if state.exists():
+            written.append(read_tensors(state)[1]["step"])
+    assert sorted(set(written)) == [3, 6, 9]
+
+
+def test_bfloat16_trains_too():
+    model = new_model()
+    *_, update = train(model, SCHEDULE, small_data(), 3, 4, bfloat16=True)
+    assert update.losses.isfinite().all() and model.stem.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("argument", "settings"),
+    [
+        ("steps", {"steps": 0}),
+        ("batch_size", {"batch_size": 0}),
+        ("peak", {"peak": 0}),
+        ("ema_decay", {"ema_decay": 1.0}),
+        ("context_dropout", {"context_dropout": 1.5}),
+        ("warmup", {"warmup": -1}),
+    ],
+)
+def test_nonsense_is_refused_at_the_call(argument, settings):
+    with pytest.raises(ValueError, match=argument):
+        train(new_model(), SCHEDULE, small_data(), **{"steps": 5} | settings)
+
+
+def test_the_sprites_are_one_tensor_with_context():
+    pictures = dataset("sprites")
+    assert pictures.x.shape == (50_000, 3, 16, 16) and pictures.x.dtype == torch.float32
+    assert pictures.x.min() >= -1 and pictures.x.max() == 1
+    assert pictures.c.shape == (50_000, 5) and (pictures.c.sum(1) == 1).all()
+    assert pictures.names == ("hero", "non-hero", "food", "spell", "side-facing")
+    with pytest.raises(ValueError, match="sprites"):
+        dataset("spirtes")
+
+
+def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
+    out, state = tmp_path / "m.safetensors", tmp_path / "state.safetensors"
+    files = ["--out", str(out), "--state", str(state)]
+    common = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
+    assert main([*common, "--steps", "4", *files]) == 0
+    checkpoint = load(out)
+    assert checkpoint.context == ("a", "b") and checkpoint.image_shape == (1, 8, 8)
+    assert checkpoint.meta["images_seen"] == 16 and not state.exists()
+    assert "m.safetensors" in capsys.readouterr().out
+    assert main([*common, "--minutes", "0.01", *files]) == 0
+    assert load(out).meta["steps"] >= 1
+    assert main(["train", "--dataset", "spirtes"]) == 2
+    assert main([*common, "--minutes", "-1", *files]) == 2
+    assert main([*common, "--steps", "0", *files]) == 2
+    assert "steps: a whole number" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""ContextUnet: shapes, context, determinism, budget."""
+
+import pytest
+import torch
+
+from lesson_utils import Attention, ContextUnet, ResBlock, time_embedding
+
+
+def lively(model):
+    """The model with no weight at zero, so that every path through it counts."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively(ContextUnet(3, 5, 16))
+
+
+def inputs(n=4, channels=3, size=(16, 16), seed=1):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, channels, *size, generator=g)
+    return x, torch.rand(n, generator=g), torch.rand(n, 5, generator=g)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(16, 16), (28, 28), (4, 4), (8, 20), (36, 12)])
+def test_any_size_divisible_by_4(channels, size):
+    model = ContextUnet(channels, 10, 16)
+    x, t, _ = inputs(2, channels, size)
+    assert model(x, t, torch.rand(2, 10)).shape == x.shape
+
+
+def test_no_context_is_rows_of_zeros(model):
+    x, t, c = inputs()
+    assert torch.equal(model(x, t), model(x, t, 0 * c))
+    assert not torch.allclose(model(x, t), model(x, t, c), atol=1e-3)
+    without = lively(ContextUnet(3, 0, 16))
+    assert torch.equal(without(x, t), without(x, t, torch.zeros(4, 0)))
+
+
+def test_context_enters_at_every_resolution(model):
+    """Each block alone lets the context through: the others are made deaf to it."""
+    x, t, c = inputs()
+    blocks = [m for m in model.modules() if isinstance(m, ResBlock)]
+    assert len(blocks) == 6
+    for hearing in blocks:
+        saved = [(b, b.emb.weight.clone()) for b in blocks if b is not hearing]
+        with torch.no_grad():
+            for block, _ in saved:
+                block.emb.weight.zero_()
+            heard = (model(x, t, c) - model(x, t)).abs().max()
+            for block, weight in saved:
+                block.emb.weight.copy_(weight)
+        assert heard > 1e-4
+
+
+def test_same_input_same_output_in_both_modes(model):
+    """Mistakes 2 and 7: no new random layer in forward, no dropout left on."""
+    x, t, c = inputs()
+    first = model(x, t, c)
+    assert torch.equal(first, model(x, t, c))
+    training = model.train()(x, t, c)
+    model.eval()
+    assert torch.equal(first, training)
+    assert not list(model.buffers())  # no batch statistics
+
+
+def test_an_image_does_not_depend_on_its_batch(model):
+    x, t, c = inputs(6)
+    alone = torch.cat(
+        [model(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(6)]
+    )
+    assert torch.allclose(model(x, t, c), alone, atol=1e-4)
+
+
+def test_gradients_reach_every_weight():
+    model = lively(ContextUnet(3, 5, 16))
+    x, t, c = inputs()
+    model(x, t, c).square().mean().backward()
+    assert all(
+        p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters()
+    )
+
+
+def test_the_default_is_within_its_budget():
+    parameters = sum(p.numel() for p in ContextUnet(3, 5).parameters())
+    assert parameters <= 2_500_000
+
+
+def test_time_embedding_tells_all_times_apart():
+    emb = time_embedding(torch.arange(1, 501) / 500, 64)
+    assert emb.shape == (500, 64) and emb.abs().max() <= 1
+    distance = torch.cdist(emb, emb) + 9 * torch.eye(500)
+    assert distance.min() > 0.1
+    assert torch.allclose(emb[:, :32] ** 2 + emb[:, 32:] ** 2, torch.ones(500, 32))
+
+
+def test_attention_sees_every_place_and_only_its_image():
+    attention = lively(Attention(32))
+    x = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+    moved = x.clone()
+    moved[0, :, 3, 3] += 5
+    change = (attention(moved) - attention(x)).abs().amax(1)
+    assert (change[0] > 1e-5).all() and (change[1] == 0).all()
+    mixed = x.flatten(2)[..., torch.randperm(16)]  # it knows no order of places
+    assert torch.allclose(
+        attention(x).sum((2, 3)), attention(mixed.view_as(x)).sum((2, 3)), atol=1e-3
+    )
+
+
+X, T, C = inputs(2)
+
+
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("in_channels", lambda m: ContextUnet(2, 5)),
+        ("in_channels", lambda m: ContextUnet("3", 5)),
+        ("context_size", lambda m: ContextUnet(3, -1)),
+        ("context_size", lambda m: ContextUnet(3, 1.5)),
+        ("width", lambda m: ContextUnet(3, 5, 20)),
+        ("width", lambda m: ContextUnet(3, 5, 0)),
+        ("x:", lambda m: m(X[0], T[:1], C[:1])),
+        ("x:", lambda m: m(X[:, :1], T, C)),
+        ("x:", lambda m: m(X[..., :15], T, C)),
+        ("x:", lambda m: m(X[..., :0], T, C)),
+        ("t:", lambda m: m(X, T[:1], C)),
+        ("t:", lambda m: m(X, T[:, None], C)),
+        ("c:", lambda m: m(X, T, C[:1])),
+        ("c:", lambda m: m(X, T, C[:, :4])),
+    ],
+)
+def test_nonsense_is_refused_by_name(model, argument, call):
+    with pytest.raises(ValueError, match=argument):
+        call(model)

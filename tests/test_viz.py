@@ -1,0 +1,443 @@
+import base64
+import gc
+import io
+import re
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lesson_utils.viz import gif, grid, progress, show, strip
+
+
+def flat(*values, c=1, size=2):
+    """Images (len(values), c, size, size), each of one value."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, c, size, size).clone()
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def sprites(n=6, size=16):
+    """Flat two-coloured squares on white, as float images in [-1, 1]."""
+    rng = np.random.default_rng(0)
+    x = np.full((n, size, size, 3), 255, np.uint8)
+    for i in range(n):
+        x[i, 3:13, 4:12] = rng.integers(0, 250, 3)
+        x[i, 5:8, 6:10] = rng.integers(0, 250, 3)
+    return torch.tensor(x).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def fading(n=6, frames=9):
+    x0, eps = sprites(n), noise(n, 3, 16, 16)
+    return [(1 - w) * eps + w * x0 for w in torch.linspace(0, 1, frames)]
+
+
+def read(data):
+    """A GIF's frames as RGB arrays, their durations, and its loop count."""
+    image = Image.open(io.BytesIO(data))
+    arrays, times = [], []
+    for i in range(image.n_frames):
+        image.seek(i)
+        arrays.append(np.array(image.convert("RGB")))
+        times.append(image.info["duration"])
+    return arrays, times, image.info["loop"]
+
+
+# grid
+
+
+@pytest.mark.parametrize(
+    "value, pixel",
+    [(-1, 0), (-0.5, 64), (0, 128), (0.5, 191), (1, 255), (-9, 0), ("inf", 255)],
+)
+def test_the_mapping_to_pixels_is_fixed(value, pixel):
+    assert (grid(flat(float(value)), scale=1) == pixel).all()
+
+
+def test_all_256_levels_come_back():
+    levels = torch.arange(256) / 127.5 - 1
+    out = grid(levels.view(1, 1, 16, 16), scale=1)
+    assert (out[..., 0].ravel() == np.arange(256)).all()
+
+
+def test_an_image_does_not_depend_on_its_neighbours():
+    dim = noise(1, 3, 4, 4) * 0.1
+    alone = grid(dim, columns=1, scale=1)
+    beside = grid(torch.cat([dim, flat(-1.0, 1.0, c=3, size=4)]), columns=3, scale=1)
+    assert (beside[:, :4] == alone).all()
+    assert alone.min() > 60 and alone.max() < 200  # not stretched
+
+
+def test_layout_is_row_by_row_and_white_where_there_is_no_image():
+    x = flat(-1.0, -0.5, 0.0, 0.5, -0.8, size=2)
+    out = grid(x, columns=3, scale=3)
+    assert out.dtype == np.uint8 and out.shape == (12, 18, 3)
+    assert out[::6, ::6, 0].tolist() == [[0, 64, 128], [191, 25, 255]]
+    blocks = out.reshape(2, 6, 3, 6, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()
+
+
+@pytest.mark.parametrize(
+    "b, columns",
+    [(1, 1), (2, 2), (3, 3), (6, 3), (8, 4), (10, 5), (16, 4), (32, 8), (64, 8)],
+)
+def test_default_columns(b, columns):
+    out = grid(torch.zeros(b, 1, 4, 4), scale=1)
+    assert out.shape == (b // columns * 4, columns * 4, 3)
+
+
+def test_enlargement_copies_pixels():
+    x = noise(1, 3, 5, 7)
+    assert (grid(x, scale=4)[1::4, 2::4] == grid(x, scale=1)).all()
+
+
+def test_channels_are_in_order():
+    x = torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    assert grid(x, scale=1).ravel().tolist() == [255, 128, 0]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_any_float_type_with_gradient_and_x_untouched(dtype):
+    x = (3 * noise(2, 3, 4, 4)).to(getattr(torch, dtype)).requires_grad_()
+    before = x.detach().clone()
+    out = grid(x)
+    assert (x == before).all() and x.requires_grad
+    assert (out == grid(before.float())).all()
+
+
+BAD_IMAGES = [
+    (np.zeros((1, 1, 2, 2)), TypeError, "ndarray"),
+    (torch.zeros(1, 1, 2, 2, dtype=torch.uint8), TypeError, "uint8"),
+    (torch.zeros(3, 2, 2), ValueError, r"\(3, 2, 2\)"),
+    (torch.zeros(1, 2, 2, 2), ValueError, "C = 1 or 3"),
+    (torch.zeros(0, 3, 2, 2), ValueError, r"\(0, 3, 2, 2\)"),
+    (torch.full((1, 1, 2, 2), float("nan")), ValueError, "NaN"),
+]
+
+
+@pytest.mark.parametrize("x, error, words", BAD_IMAGES)
+def test_bad_images_are_refused(x, error, words):
+    with pytest.raises(error, match=words):
+        grid(x)
+    for make in (gif, strip):
+        with pytest.raises(error, match=words) as caught:
+            make([x])
+        assert "frames[0]" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["columns", "scale"])
+@pytest.mark.parametrize("value, error", [(0, ValueError), (-1, ValueError)])
+def test_bad_layout_is_refused(name, value, error):
+    with pytest.raises(error, match=f"{name}={value}"):
+        grid(torch.zeros(1, 1, 2, 2), **{name: value})
+    with pytest.raises(TypeError, match=f"{name}=2.5"):
+        gif([torch.zeros(1, 1, 2, 2)], **{name: 2.5})
+
+
+# strip
+
+
+def test_strip_has_a_row_an_image_and_a_column_a_moment():
+    frames = [flat(i / 10, -i / 10) for i in range(11)]
+    out = strip(iter(frames), moments=3, scale=2)
+    assert out.shape == (8, 12, 3)
+    assert out[::4, ::4, 0].tolist() == [[128, 191, 255], [128, 64, 0]]
+
+
+def test_strip_takes_indices_and_no_more_frames_than_there_are():
+    frames = [flat(i / 5) for i in range(6)]
+    assert (strip(frames, [0, -1]) == strip(frames, 2)).all()
+    assert (strip(frames, 99) == strip(frames, range(6))).all()
+    assert (strip(frames, 1) == grid(frames[-1])).all()
+
+
+@pytest.mark.parametrize("moments", [0, [], [6], [-7], [0.5], "ab"])
+def test_strip_refuses_moments_that_are_not_there(moments):
+    with pytest.raises(ValueError, match="moments="):
+        strip([flat(0.0)] * 6, moments)
+
+
+# gif
+
+
+@pytest.mark.parametrize("c", [1, 3])
+def test_gif_keeps_frames_times_size_and_loop(c):
+    frames = [noise(6, c, 8, 8, seed=i) for i in range(5)]
+    arrays, times, loop = read(
+        gif(iter(frames), columns=3, scale=2, ms=40, hold_ms=900)
+    )
+    assert len(arrays) == 5 and arrays[0].shape == (32, 48, 3)
+    assert times == [40] * 4 + [900] and loop == 0
+
+
+def test_flat_colours_and_white_ground_of_the_last_frame_are_exact():
+    frames = fading()
+    arrays, _, _ = read(gif(frames))
+    assert (arrays[-1] == grid(frames[-1])).all()
+    for array, frame in zip(arrays, frames, strict=True):
+        wanted = grid(frame).astype(int)
+        white = (wanted == 255).all(-1)
+        assert (array[white] == 255).all()
+        assert abs(array - wanted).mean() < 25
+
+
+def test_last_frame_of_up_to_250_colours_is_exact_after_noise():
+    levels = torch.randint(0, 256, (250, 3), generator=torch.Generator().manual_seed(1))
+    last = (levels.T.reshape(1, 3, 10, 25) / 127.5 - 1).float()
+    arrays, _, _ = read(gif([noise(1, 3, 10, 25), last]))
+    assert (arrays[-1] == grid(last)).all()
+
+
+def test_last_frame_of_many_colours_is_close_and_its_ground_exact():
+    x = sprites(32)
+    last = torch.where(x == 1, x, x + 0.01 * noise(*x.shape))
+    arrays, _, _ = read(gif([*fading(32), last]))
+    wanted = grid(last).astype(int)
+    assert abs(arrays[-1] - wanted).max() <= 12
+    assert abs(arrays[-1] - wanted).mean() < 1
+    assert (arrays[-1][(wanted == 255).all(-1)] == 255).all()
+
+
+def test_grey_levels_survive():
+    ramp = (torch.arange(256) / 127.5 - 1).view(1, 1, 16, 16)
+    arrays, _, _ = read(gif([noise(1, 1, 16, 16), ramp]))
+    assert abs(arrays[-1].astype(int) - grid(ramp)).max() <= 4
+
+
+def test_few_greys_are_spread_evenly():
+    ramp = (torch.arange(256) / 127.5 - 1).view(1, 1, 16, 16)
+    arrays, _, _ = read(gif([noise(1, 1, 16, 16), ramp], colors=32))
+    assert abs(arrays[-1].astype(int) - grid(ramp)).max() <= 10
+
+
+@pytest.mark.parametrize("colors", [2, 7, 64, 256])
+def test_equal_frames_are_not_merged(colors):
+    a, b = noise(4, 3, 8, 8), noise(4, 3, 8, 8, seed=1)
+    frames = [a, a, b, b, b, a, *[sprites(4)[..., 4:12, 4:12]] * 4]
+    arrays, times, _ = read(gif(frames, ms=50, hold_ms=700, colors=colors))
+    assert times == [50] * 9 + [700]
+    for i, j in ((0, 1), (2, 3), (3, 4), (0, 5), (6, 7), (7, 8), (8, 9)):
+        assert (arrays[i] == arrays[j]).all()
+    assert len(np.unique(np.stack(arrays).reshape(-1, 3), axis=0)) <= colors
+
+
+def test_equal_frames_are_not_merged_where_the_palette_is_full():
+    frames = [noise(8, 3, 8, 8)] * 2 + [
+        flat(0.5, c=3, size=8).expand(8, -1, -1, -1)
+    ] * 2
+    arrays, _, _ = read(gif(frames, scale=1))
+    assert len(arrays) == 4
+    assert (arrays[0] == arrays[1]).all() and (arrays[2] == 191).all()
+    assert (arrays[2] == arrays[3]).all()
+
+
+def test_one_frame_makes_a_picture():
+    arrays, times, loop = read(gif([sprites(2)], hold_ms=500))
+    assert (arrays[0] == grid(sprites(2))).all()
+    assert len(arrays) == 1 and times == [500] and loop == 0
+
+
+def test_file_holds_the_bytes_and_appears_at_one_stroke(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.gif"
+    data = gif(fading(), path)
+    assert path.read_bytes() == data == gif(fading(), str(path)) == gif(fading())
+    assert [p.name for p in path.parent.iterdir()] == ["a.gif"]
+
+
+def test_failure_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.gif"
+    path.write_bytes(b"old")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        gif(fading(), path)
+    assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_fewer_colours_make_a_smaller_file():
+    sizes = [len(gif(fading(16), colors=c)) for c in (256, 64, 16)]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize(
+    "bad, error",
+    [
+        ({"ms": 0}, ValueError),
+        ({"ms": 60.0}, TypeError),
+        ({"hold_ms": 5}, ValueError),
+        ({"hold_ms": 700_000}, ValueError),
+        ({"colors": 1}, ValueError),
+        ({"colors": 257}, ValueError),
+        ({"scale": 40_000}, ValueError),
+        ({"path": "a.png"}, ValueError),
+        ({"frames": []}, ValueError),
+        ({"frames": 3}, TypeError),
+        ({"frames": torch.zeros(2, 1, 4, 4)}, ValueError),
+        ({"frames": [torch.zeros(1, 1, 4, 4), torch.zeros(2, 1, 4, 4)]}, ValueError),
+    ],
+)
+def test_gif_refuses_what_makes_no_gif(bad, error):
+    ((name, _),) = bad.items()
+    with pytest.raises(error, match=name):
+        gif(**({"frames": [torch.zeros(1, 1, 4, 4)]} | bad))
+
+
+def test_numbers_are_checked_before_the_sampler_runs():
+    frames = iter([flat(0.0)])
+    for bad in ({"columns": 0}, {"scale": 0}, {"ms": 0}, {"colors": 0}, {"path": "a"}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            gif(frames, **bad)
+    assert len(list(frames)) == 1
+
+
+# show
+
+
+@pytest.fixture
+def shown():
+    """Calls show in an IPython shell and returns its one output's data."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell.instance()
+
+    def call(*args, **kwargs):
+        with capture_output() as captured:
+            show(*args, **kwargs)
+        assert captured.stdout == "" and len(captured.outputs) == 1
+        return captured.outputs[0].data
+
+    yield call
+    shell.history_manager.enabled = False
+    InteractiveShell.clear_instance()
+
+
+def sources(page):
+    found = re.findall(r'src="data:image/(\w+);base64,([^"]+)"', page)
+    return [(kind, base64.b64decode(text)) for kind, text in found]
+
+
+def test_show_puts_pictures_of_every_kind_side_by_side(shown, tmp_path):
+    x, film = noise(4, 3, 8, 8), gif(fading(), tmp_path / "a.gif")
+    data = shown(
+        grid(x), x, film, tmp_path / "a.gif", titles=["a", "b", "c", "d"], scale=2
+    )
+    (k0, still), (k1, tensor), (k2, moving), (k3, file) = sources(data["text/html"])
+    assert [k0, k1, k2, k3] == ["png", "png", "gif", "gif"]
+    assert (np.array(Image.open(io.BytesIO(still))) == grid(x)).all()
+    assert (np.array(Image.open(io.BytesIO(tensor))) == grid(x, scale=2)).all()
+    assert moving == film == file
+    assert data["text/plain"] == "a\nb\nc\nd"
+
+
+def test_show_escapes_its_texts(shown):
+    page = shown(noise(1, 1, 4, 4), titles="<b>", alt='a "quoted" <i> & more')
+    assert 'alt="a &quot;quoted&quot; &lt;i&gt; &amp; more"' in page["text/html"]
+    assert "<figcaption>&lt;b&gt;</figcaption>" in page["text/html"]
+    assert page["text/plain"] == 'a "quoted" <i> & more'
+
+
+def test_show_uses_tags_that_a_sanitiser_keeps(shown):
+    page = shown(noise(1, 1, 4, 4), alt="noise")["text/html"]
+    assert set(re.findall(r"<(\w+)", page)) <= {"div", "figure", "img", "figcaption"}
+    assert "figcaption" not in page
+
+
+def test_show_prints_its_words_outside_ipython(capsys):
+    show(noise(1, 1, 4, 4), noise(1, 1, 4, 4), alt=["left", "right"])
+    assert capsys.readouterr().out == "left\nright\n"
+
+
+@pytest.mark.parametrize(
+    "args, kwargs, error, words",
+    [
+        ((), {}, ValueError, "pictures"),
+        ((noise(1, 1, 4, 4),), {}, ValueError, "alt"),
+        ((noise(1, 1, 4, 4),), {"alt": " "}, ValueError, "alt"),
+        ((noise(1, 1, 4, 4),), {"alt": ["a", "b"]}, ValueError, "alt"),
+        ((noise(1, 1, 4, 4),), {"titles": [1]}, ValueError, "titles"),
+        ((np.zeros((4, 4, 3)),), {"alt": "a"}, ValueError, "float64"),
+        ((np.zeros((4, 4), np.uint8),), {"alt": "a"}, ValueError, r"\(4, 4\)"),
+        ((b"BM",), {"alt": "a"}, ValueError, "GIF or a PNG"),
+        ((3,), {"alt": "a"}, TypeError, "int"),
+    ],
+)
+def test_show_refuses(args, kwargs, error, words):
+    with pytest.raises(error, match=words):
+        show(*args, **kwargs)
+
+
+# progress
+
+
+def test_items_pass_and_one_line_stays_on_stdout(capsys):
+    items = [object() for _ in range(5)]
+    assert [*progress(iter(items), total=5, label="DDIM")] == items
+    out, err = capsys.readouterr()
+    assert err == "" and out.count("\n") == 1 and out.endswith("\n")
+    last = out.rstrip("\n").split("\r")[-1]
+    assert last.startswith("DDIM: 100%") and "5/5" in last and len(last) <= 79
+
+
+def test_the_length_is_found(capsys):
+    list(progress(range(3)))
+    list(progress(i for i in range(3)))
+    list(progress([], total=0))
+    out = capsys.readouterr().out
+    assert "3/3" in out and "3 steps" in out and out.count("\n") == 3
+
+
+def test_it_starts_nothing_before_the_first_item(capsys):
+    progress(range(3))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("way", ["close", "break", "raise"])
+def test_the_bar_closes_early(way, capsys):
+    def source():
+        yield 1
+        yield 2
+        raise KeyError("broken")
+
+    steps = progress(source(), total=9)
+    if way == "raise":
+        with pytest.raises(KeyError):
+            list(steps)
+    else:
+        assert next(steps) == 1
+        steps.close()
+        del steps
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and out.endswith("\n")
+    assert "2/9" in out if way == "raise" else "1/9" in out
+    assert next(progress(range(2))) == 0
+    assert "\x1b" not in capsys.readouterr().out  # the next bar stands on its own line
+
+
+def test_no_item_is_held_and_gradient_mode_stays():
+    class Item:
+        pass
+
+    steps = progress(Item() for _ in range(3))
+    ref = weakref.ref(next(steps))
+    gc.collect()
+    assert ref() is None
+    with torch.no_grad():
+        next(steps)
+    assert torch.is_grad_enabled()
+    steps.close()
+
+
+def test_it_costs_next_to_nothing(capsys):
+    list(progress(range(10_000)))
+    assert capsys.readouterr().out.count("\r") < 100
+
+
+def test_progress_refuses():
+    with pytest.raises(TypeError, match="steps=3"):
+        progress(3)
+    with pytest.raises(ValueError, match="total=-1"):
+        progress([], total=-1)

@@ -1,0 +1,80 @@
+"""make pictures: the README's contact sheet and the model card's figures."""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+
+from lesson_utils import (
+    Checkpoint,
+    ddim,
+    draw_sprites,
+    grid,
+    guide,
+    initial_noise,
+    last,
+    load,
+)
+from lesson_utils.data import to_unit
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def write_png(picture: np.ndarray, path: Path) -> None:
+    """A picture of few colours (H,W,3) as a PNG with a palette."""
+    image = Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, optimize=True)
+
+
+def contact_sheet(rows: int = 12, columns: int = 20) -> np.ndarray:
+    """Drawn sprites, as they come: uint8 (rows*64, columns*64, 3)."""
+    images, _ = draw_sprites(rows * columns, seed=3)
+    return grid(to_unit(images), columns=columns, scale=4)
+
+
+def samples_beside_drawn(checkpoint: Checkpoint, n: int = 64) -> np.ndarray:
+    """n drawn sprites at the left, n of DDIM-20 of the same classes at the right."""
+    images, labels = draw_sprites(n, seed=2026)
+    order = labels.argmax(1).argsort(kind="stable")
+    context = torch.from_numpy(labels[order])
+    x = initial_noise(n, checkpoint.image_shape, seed=2026)
+    eps_fn = guide(checkpoint.model, context)
+    sampled = last(ddim(eps_fn, x, checkpoint.schedule, steps=20))
+    drawn = to_unit(images[order])
+    left, right = (grid(side, columns=8, scale=4) for side in (drawn, sampled))
+    gap = np.full((len(left), 32, 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def loss_curve(checkpoint: Checkpoint, path: Path) -> None:
+    """The loss over the updates of the recorded training, as a PNG."""
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    losses, steps = checkpoint.meta["loss_curve"], checkpoint.meta["steps"]
+    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
+    middle = (np.arange(len(losses)) + 0.5) * steps / len(losses)
+    axis.semilogy(middle, losses)
+    axis.set_xlabel("updates")
+    axis.set_ylabel("mean squared error of the noise")
+    axis.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", default="sprites")
+    checkpoint = load(name := parser.parse_args().checkpoint)
+    write_png(contact_sheet(), ROOT / "lessons/assets/sprites.png")
+    folder = ROOT / "checkpoints"
+    write_png(samples_beside_drawn(checkpoint), folder / f"{name}_samples.png")
+    loss_curve(checkpoint, folder / f"{name}_loss.png")
+
+
+if __name__ == "__main__":
+    main()
