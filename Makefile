@@ -14,6 +14,9 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 # The kernel of this environment, even where the user has another one named python3.
 export JUPYTER_PREFER_ENV_PATH := 1
+# PyTorch's threads wait for each other busily; where another program holds a core, for
+# so long that all stand still. A shorter wait costs an idle machine next to nothing.
+export GOMP_SPINCOUNT ?= 30000
 ifeq ($(OWN_VENV),)
 export PYTHONDONTWRITEBYTECODE := 1
 endif

@@ -2,7 +2,8 @@
 
 from .checkpoint import Checkpoint, load, save
 from .checks import check_clipped, check_sigma, check_times
-from .data import Pictures, dataset, sprites
+from .data import Pictures, dataset
+from .noise import image_generators, initial_noise
 from .sampling import (
     EpsFn,
     Step,
@@ -11,8 +12,6 @@ from .sampling import (
     ddim_step,
     ddpm,
     guide,
-    image_generators,
-    initial_noise,
     last,
     noise_like,
 )
@@ -48,7 +47,6 @@ __all__ = [
     "save",
     "Pictures",
     "dataset",
-    "sprites",
     "SPRITE_CLASSES",
     "ARCHETYPES",
     "draw_sprites",

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .schedule import Schedule, whole
+from .schedule import Schedule
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
 Generators = torch.Generator | list[torch.Generator] | None
@@ -30,34 +29,6 @@ class Step(NamedTuple):
     t: int
     x: Tensor
     x0: Tensor
-
-
-def initial_noise(
-    n: int, shape: tuple[int, ...], seed: int = 0, start: int = 0
-) -> Tensor:
-    """Standard normal noise (n, *shape), float32, for n pictures of this shape.
-
-    The noise of picture start + i depends on seed and start + i alone, never on n.
-    Raises ValueError for an n below 1, a negative seed or start, an impossible shape.
-    """
-    shape = tuple(whole("shape", size, 1) for size in shape)
-    generators = _generators(n, seed, start, stream=0)
-    return torch.stack([torch.randn(shape, generator=g) for g in generators])
-
-
-def image_generators(n: int, seed: int = 0, start: int = 0) -> list[torch.Generator]:
-    """One generator a picture, for the noise inside DDPM and DDIM with eta > 0.
-
-    The generator of picture start + i depends on seed and start + i alone, and is
-    independent of its initial_noise. Raises ValueError as initial_noise does.
-    """
-    return _generators(n, seed, start, stream=1)
-
-
-def _generators(n: int, seed: int, start: int, stream: int) -> list[torch.Generator]:
-    n, seed, start = whole("n", n, 1), whole("seed", seed, 0), whole("start", start, 0)
-    seeds = [np.random.SeedSequence((seed, start + i, stream)) for i in range(n)]
-    return [torch.Generator().manual_seed(int(s.generate_state(1)[0])) for s in seeds]
 
 
 def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
@@ -224,15 +195,10 @@ def check_sampler(x: Tensor, generator: Generators, eta: float | str = 0.0) -> N
     """ValueError unless a sampler can start from x with these arguments."""
     check_eta(eta)
     if x.ndim != 4 or not len(x) or not x.is_floating_point():
-        raise ValueError(
-            f"x: noise of shape (B,C,H,W), B >= 1, is needed, got {x.dtype} of shape "
-            f"{tuple(x.shape)}"
-        )
+        kind = f"{x.dtype} of shape {tuple(x.shape)}"
+        raise ValueError(f"x: float noise (B,C,H,W), B >= 1, is needed, got {kind}")
     if isinstance(generator, list | tuple) and len(generator) != len(x):
-        raise ValueError(
-            f"generator: one an image, {len(x)}, or a single one is needed, got "
-            f"{len(generator)}"
-        )
+        raise ValueError(f"generator: {len(generator)} of them for {len(x)} images")
 
 
 def check_eta(eta: float | str) -> None:

@@ -7,8 +7,6 @@ from math import acos, cos, pi
 import torch
 from torch import Tensor
 
-SPACINGS = ("uniform", "linspace", "quad")
-
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -16,25 +14,19 @@ class Schedule:
 
     alpha_bar: (T+1,) float32, alpha_bar[0] == 1, strictly decreasing, above 0. Because
     alpha_bar[0] is the clean picture itself, no sampler needs a special last step.
-
     Raises ValueError if alpha_bar is anything else.
-    Source: DDPM (Ho et al. 2020), eq. 4; alpha_bar is the alpha of DDIM (Song et al.
-    2021).
+    Source: DDPM (Ho et al. 2020), eq. 4; the alpha of DDIM (Song et al. 2021).
     """
 
     alpha_bar: Tensor
 
     def __post_init__(self):
         ab = torch.as_tensor(self.alpha_bar, dtype=torch.float32).detach().cpu()
-        if ab.ndim != 1 or len(ab) < 2 or not torch.isfinite(ab).all():
+        falling = ab.ndim == 1 and len(ab) > 1 and bool((ab.diff() < 0).all())
+        if not falling or ab[0] != 1 or not ab[-1] > 0:
             raise ValueError(
-                f"alpha_bar: finite numbers of shape (T+1,), T >= 1, are needed, "
-                f"got shape {tuple(ab.shape)}"
-            )
-        if ab[0] != 1 or ab[-1] <= 0 or (ab.diff() >= 0).any():
-            raise ValueError(
-                f"alpha_bar: must start at 1 and fall strictly to a value above 0, "
-                f"got {ab[0]:.6g} … {ab[-1]:.6g}"
+                "alpha_bar: shape (T+1,), falling strictly from 1 to a value above 0, "
+                f"is needed, got shape {tuple(ab.shape)}, {ab.flatten()[:3].tolist()} …"
             )
         object.__setattr__(self, "alpha_bar", ab)
 
@@ -53,8 +45,7 @@ class Schedule:
         beta_T = max(min(20 / T, 0.999), beta_1) if beta_T is None else beta_T
         if not 0 < beta_1 <= beta_T < 1:
             raise ValueError(
-                f"beta_1, beta_T: 0 < beta_1 <= beta_T < 1 is needed, got "
-                f"{beta_1} and {beta_T}"
+                f"beta_1, beta_T: 0 < {beta_1} <= {beta_T} < 1 does not hold"
             )
         beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
         return cls(torch.cat([torch.ones(1), (1 - beta).cumprod(0)]))
@@ -67,11 +58,9 @@ class Schedule:
         end, the first of 20 DDIM steps would multiply the network's error by 789.
         Raises ValueError for a T below 1.
         """
-        T = whole("T", T, 1)
         first = 0.008 / 1.008 * pi / 2
-        angle = torch.linspace(
-            first, acos(0.03 * cos(first)), T + 1, dtype=torch.float64
-        )
+        end = acos(0.03 * cos(first))
+        angle = torch.linspace(first, end, whole("T", T, 1) + 1, dtype=torch.float64)
         return cls((angle.cos() / cos(first)) ** 2)
 
     @property
@@ -80,23 +69,19 @@ class Schedule:
         return len(self.alpha_bar) - 1
 
     def timesteps(self, steps: int | list[int], spacing: str = "uniform") -> list[int]:
-        """The times T … 0 that a sampler with this many steps visits.
+        """The steps + 1 times T … 0 of a sampler, strictly decreasing.
 
-        steps: a number in 1..T, or the times themselves. Gives steps + 1 whole numbers,
-        strictly decreasing, the first T and the last 0, whether or not steps divides T.
-        spacing: "uniform" (equal strides), "linspace" (ends with a stride of 1),
+        steps: a number in 1..T, whether or not it divides T, or the times themselves.
+        spacing: "uniform" (equal strides), "linspace" (ends with a stride of 1) or
         "quad" (short strides near the picture; DDIM app. D.2).
         Raises ValueError for any other number, list or spacing.
         """
-        T, S = self.T, steps
+        T = self.T
         if isinstance(steps, list | tuple):
-            times = [whole("steps", t, 0) for t in steps]
+            times = [whole("steps", t, 0, T) for t in steps]
             falling = all(t > s for t, s in pairwise(times))
-            if len(times) < 2 or times[0] != T or times[-1] != 0 or not falling:
-                raise ValueError(
-                    f"steps: a list of times must fall strictly from T = {T} to 0, "
-                    f"got {steps}"
-                )
+            if not falling or times[:1] != [T] or times[-1] != 0:
+                raise ValueError(f"steps: must fall from {T} to 0, got {steps}")
             return times
         S = whole("steps", steps, 1, T)
         if spacing == "uniform":
@@ -109,7 +94,7 @@ class Schedule:
             for j in range(1, S + 1):
                 times.append(max(round(T * j**2 / S**2), times[-1] + 1))
             return times[::-1]
-        raise ValueError(f"spacing: one of {', '.join(SPACINGS)}, got {spacing!r}")
+        raise ValueError(f"spacing: uniform, linspace or quad, got {spacing!r}")
 
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Draw x_t ~ q(x_t | x_0) with the given noise (DDPM eq. 4).
@@ -118,10 +103,8 @@ class Schedule:
         Raises ValueError for shapes that do not fit and times outside 0..T.
         """
         if x0.shape != eps.shape or t.shape != x0.shape[:1]:
-            raise ValueError(
-                f"x0, t, eps: shapes (B,C,H,W), (B,), (B,C,H,W) are needed, got "
-                f"{tuple(x0.shape)}, {tuple(t.shape)}, {tuple(eps.shape)}"
-            )
+            shapes = tuple(x0.shape), tuple(t.shape), tuple(eps.shape)
+            raise ValueError(f"x0, t, eps: shapes do not fit together: {shapes}")
         if t.dtype != torch.int64 or ((t < 0) | (t > self.T)).any():
             raise ValueError(f"t: int64 times in 0..{self.T} are needed, got {t}")
         ab = self.alpha_bar.to(x0)[t].view(-1, 1, 1, 1)
@@ -130,12 +113,12 @@ class Schedule:
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:
     """value as an int, or ValueError naming the argument if it is no such number."""
-    span = f"of {least} or more" if most is None else f"in {least}..{most}"
     try:
         number = int(value)
+        fits = number == value and not isinstance(value, bool | str)
     except (TypeError, ValueError, OverflowError):
-        number = None
-    wrong = number is None or isinstance(value, bool | str) or number != value
-    if wrong or number < least or (most is not None and number > most):
+        fits = False
+    if not fits or number < least or (most is not None and number > most):
+        span = f"of {least} or more" if most is None else f"in {least}..{most}"
         raise ValueError(f"{name}: a whole number {span} is needed, got {value!r}")
     return number

@@ -116,16 +116,13 @@ class ContextUnet(nn.Module):
         return own * x + (1 + rest) * self.head(h)
 
     def check(self, x: Tensor, t: Tensor, c: Tensor | None) -> None:
-        wrong = [size for size in x.shape[2:] if size < 4 or size % 4]
-        if x.ndim != 4 or x.shape[1] != self.in_channels or wrong:
-            raise ValueError(
-                f"x: shape (B,{self.in_channels},H,W), H and W multiples of 4, is "
-                f"needed, got {tuple(x.shape)}"
-            )
+        """ValueError unless the shapes fit the model and each other."""
+        uneven = [size for size in x.shape[2:] if size < 4 or size % 4]
+        if x.ndim != 4 or x.shape[1] != self.in_channels or uneven:
+            wanted = f"(B,{self.in_channels},H,W), H and W multiples of 4"
+            raise ValueError(f"x: shape {wanted}, is needed, got {tuple(x.shape)}")
         if t.shape != x.shape[:1]:
             raise ValueError(f"t: shape ({len(x)},) is needed, got {tuple(t.shape)}")
         if c is not None and c.shape != (len(x), self.context_size):
-            raise ValueError(
-                f"c: shape ({len(x)},{self.context_size}) is needed, got "
-                f"{tuple(c.shape)}"
-            )
+            wanted = (len(x), self.context_size)
+            raise ValueError(f"c: shape {wanted} is needed, got {tuple(c.shape)}")

@@ -24,7 +24,7 @@ DIRECT = [*PYPROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 CHECKPOINTS = sorted((ROOT / "checkpoints").glob("*.safetensors"))
 TARGETS = ["help", "setup", "lab", "lessons", "refresh", "test", "lint", "train"]
-TARGETS += ["bench", "doctor", "clean"]
+TARGETS += ["bench", "pictures", "doctor", "clean"]
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:

@@ -1,0 +1,33 @@
+"""Noise that depends on a seed and on the number of its picture alone."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .schedule import whole
+
+
+def initial_noise(n: int, shape: tuple, seed: int = 0, start: int = 0) -> Tensor:
+    """Standard normal noise (n, *shape), float32, for n pictures of this shape.
+
+    The noise of picture start + i depends on seed and start + i alone, never on n.
+    Raises ValueError for an n below 1, a negative seed or start, an impossible shape.
+    """
+    shape = [whole("shape", size, 1) for size in shape]
+    generators = _generators(n, seed, start, stream=0)
+    return torch.stack([torch.randn(shape, generator=g) for g in generators])
+
+
+def image_generators(n: int, seed: int = 0, start: int = 0) -> list[torch.Generator]:
+    """One generator a picture, for the noise inside DDPM and DDIM with eta > 0.
+
+    The generator of picture start + i depends on seed and start + i alone, and is
+    independent of its initial_noise. Raises ValueError as initial_noise does.
+    """
+    return _generators(n, seed, start, stream=1)
+
+
+def _generators(n: int, seed: int, start: int, stream: int) -> list[torch.Generator]:
+    n, seed, start = whole("n", n, 1), whole("seed", seed, 0), whole("start", start, 0)
+    seeds = [np.random.SeedSequence((seed, start + i, stream)) for i in range(n)]
+    return [torch.Generator().manual_seed(int(s.generate_state(1)[0])) for s in seeds]
