@@ -78,10 +78,10 @@ train: setup ## train a checkpoint, resumable (DATASET=sprites MINUTES=60)
 	$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 bench: setup ## time samplers, GIFs and training: one table, and JSON
-	$(PY) tools/bench.py $(ARGS)
+	$(PY) -m tools.bench $(ARGS)
 
 pictures: setup ## redraw the README's contact sheet and the model card's figures
-	$(PY) tools/pictures.py $(ARGS)
+	$(PY) -m tools.pictures $(ARGS)
 
 doctor: setup ## print versions, device, memory, checksums and a plain verdict
 	@$(PY) tools/doctor.py

@@ -7,6 +7,7 @@ from .noise import image_generators, initial_noise
 from .sampling import (
     EpsFn,
     Step,
+    Steps,
     clipped,
     ddim,
     ddim_step,
@@ -33,6 +34,7 @@ __all__ = [
     "Update",
     "EpsFn",
     "Step",
+    "Steps",
     "initial_noise",
     "image_generators",
     "noise_like",

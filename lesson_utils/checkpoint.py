@@ -95,10 +95,14 @@ def load(name_or_path: str | Path, device: str | torch.device | None = None):
         raise ValueError(f"{path}: damaged, its checksum does not match; get it again")
     try:
         schedule = Schedule(tensors.pop(SCHEDULE))
-        model = ContextUnet(**record["architecture"])
-        model.load_state_dict(tensors)
+        with torch.device("meta"):  # a size that is a lie costs no memory
+            model = ContextUnet(**record["architecture"])
+        weights = {name: tensor.float() for name, tensor in tensors.items()}
+        model.load_state_dict(weights, assign=True)
         names, shape = tuple(record["context"]), tuple(record["image_shape"])
         meta = record["meta"]
+        if len(names) != model.context_size or len(shape) != 3:
+            raise ValueError(f"context {names}, image_shape {shape}")
     except (KeyError, TypeError, RuntimeError, ValueError) as problem:
         raise ValueError(f"{path}: not a checkpoint of ours ({problem})") from None
     # Convolutions on a CPU are fastest with channels last.

@@ -31,6 +31,9 @@ class Step(NamedTuple):
     x0: Tensor
 
 
+Steps = Iterator[Step]
+
+
 def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
@@ -59,7 +62,7 @@ def ddpm(
     schedule: Schedule,
     variance: str = "posterior",
     generator: Generators = None,
-) -> Iterator[Step]:
+) -> Steps:
     """Ancestral sampling, one step for each of the T times (DDPM alg. 2, §3.2).
 
     x: (B,C,H,W) noise at time T; variance: "posterior" or "beta"; generator: one, a
@@ -72,7 +75,7 @@ def ddpm(
         raise ValueError(f"variance: 'posterior' or 'beta', got {variance!r}")
 
     @torch.no_grad()
-    def loop(x: Tensor) -> Iterator[Step]:
+    def loop(x: Tensor) -> Steps:
         for t in range(schedule.T, 0, -1):
             eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
             alpha, beta = ab[t] / ab[t - 1], 1 - ab[t] / ab[t - 1]
@@ -125,7 +128,7 @@ def ddim(
     spacing: str = "uniform",
     clip: bool = False,
     generator: Generators = None,
-) -> Iterator[Step]:
+) -> Steps:
     """DDIM: the times between T and 0 may be any, few or many (DDIM §4.2).
 
     x: (B,C,H,W) noise at time T; steps, spacing: as in Schedule.timesteps; eta: a
@@ -138,7 +141,7 @@ def ddim(
     check_sampler(x, generator, eta)
 
     @torch.no_grad()
-    def loop(x: Tensor) -> Iterator[Step]:
+    def loop(x: Tensor) -> Steps:
         for t, s in pairwise(times):
             eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
             if clip:

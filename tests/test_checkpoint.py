@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from lesson_utils import ContextUnet, Schedule, load, save
-from lesson_utils.checkpoint import CHECKPOINTS, read_tensors, write_tensors
+from lesson_utils.checkpoint import (
+    CHECKPOINTS,
+    checksum,
+    read_tensors,
+    write_tensors,
+)
 
 NAMES = ("hero", "non-hero", "food", "spell", "side-facing")
 
@@ -111,6 +116,46 @@ def test_a_changed_record_is_refused(path):
     ):
         write_tensors(path, tensors, record | change)
         with pytest.raises(ValueError, match="checksum"):
+            load(path)
+
+
+def signed(tensors, record):
+    """The record with the right checksum, as a hostile file would have it."""
+    record = {k: v for k, v in record.items() if k != "sha256"}
+    return record | {"sha256": checksum(tensors, record)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": {"in_channels": 3, "context_size": 5, "width": 16 * 10**6}},
+        {"architecture": {"in_channels": 3, "context_size": 5, "width": 32}},
+        {"architecture": {"in_channels": 3, "context_size": 5, "width": "16"}},
+        {"architecture": {"depth": 3}},
+        {"architecture": None},
+        {"context": ["a"]},
+        {"context": 5},
+        {"image_shape": [16, 16]},
+        {"image_shape": None},
+    ],
+)
+def test_a_record_that_lies_is_refused(path, change):
+    tensors, record = read_tensors(path)
+    write_tensors(path, tensors, signed(tensors, record))
+    load(path)
+    write_tensors(path, tensors, signed(tensors, record | change))
+    with pytest.raises(ValueError, match="not a checkpoint of ours"):
+        load(path)
+
+
+def test_missing_and_foreign_tensors_are_refused(path):
+    tensors, record = read_tensors(path)
+    few = {k: v for k, v in tensors.items() if k != "stem.weight"}
+    more = tensors | {"other.weight": torch.zeros(3)}
+    no_schedule = {k: v for k, v in tensors.items() if not k.startswith("schedule")}
+    for wrong in (few, more, no_schedule):
+        write_tensors(path, wrong, signed(wrong, record))
+        with pytest.raises(ValueError, match="not a checkpoint of ours"):
             load(path)
 
 

@@ -1,5 +1,6 @@
 """Set-up: the files that install and run the project agree with each other."""
 
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools import doctor
+import lesson_utils
+from tools import bench, doctor, pictures
+from tools.blocks import fill
 from tools.lessons import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
@@ -197,3 +200,27 @@ def test_doctor_explains_a_torch_of_another_build(monkeypatch):
 
     monkeypatch.setattr(doctor.importlib, "import_module", fail)
     assert "not built for each other" in doctor.check_torch()[0]
+
+
+# Measured figures in Markdown
+
+
+def test_the_readme_shows_the_committed_benchmark():
+    result = json.loads((ROOT / "checkpoints/bench.json").read_text(encoding="utf-8"))
+    assert bench.table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_model_card_shows_the_checkpoints_record():
+    card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
+    assert pictures.record(lesson_utils.load("sprites")) in card
+
+
+def test_fill_replaces_what_stands_between_its_marks_and_nothing_else(tmp_path):
+    path = tmp_path / "x.md"
+    path.write_text("a\n<!-- b -->\nold\n<!-- /b -->\nc\n", encoding="utf-8")
+    fill(path, "b", r"new \1")
+    fill(path, "b", r"new \1")
+    expected = "a\n<!-- b -->\nnew \\1\n<!-- /b -->\nc\n"
+    assert path.read_text(encoding="utf-8") == expected
+    with pytest.raises(ValueError, match="marks"):
+        fill(path, "other", "new")

@@ -7,7 +7,6 @@ figures as JSON; --readme also puts it into README.md and checkpoints/bench.json
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 import time
@@ -34,9 +33,9 @@ from lesson_utils import (
     train,
 )
 from lesson_utils.cli import machine
+from tools.blocks import fill
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(<!-- bench -->\n).*?(\n<!-- /bench -->)", re.DOTALL)
 
 
 def in_turns(rounds: int, **actions: Callable[[], object]) -> dict[str, float]:
@@ -255,9 +254,7 @@ def main() -> int:
     chosen.out.write_text(text)
     if chosen.readme:
         (ROOT / "checkpoints/bench.json").write_text(text)
-        readme = ROOT / "README.md"
-        new = BLOCK.sub(rf"\g<1>{table(result)}\g<2>", readme.read_text())
-        readme.write_text(new)
+        fill(ROOT / "README.md", "bench", table(result))
     return 0
 
 

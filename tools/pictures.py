@@ -1,4 +1,4 @@
-"""make pictures: the README's contact sheet and the model card's figures."""
+"""make pictures: the README's contact sheet, the model card's pictures and figures."""
 
 import argparse
 from pathlib import Path
@@ -19,6 +19,7 @@ from lesson_utils import (
     load,
 )
 from lesson_utils.data import to_unit
+from tools.blocks import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -66,6 +67,27 @@ def loss_curve(checkpoint: Checkpoint, path: Path) -> None:
     plt.close(figure)
 
 
+def record(checkpoint: Checkpoint) -> str:
+    """The training record as a Markdown table."""
+    meta, weights = checkpoint.meta, checkpoint.model.parameters()
+    figures = {
+        "data": meta["data"],
+        "weights": f"{sum(w.numel() for w in weights):,}, width "
+        f"{checkpoint.model.width}",
+        "schedule": f"{checkpoint.schedule.T} steps, √alpha_bar[T] = "
+        f"{checkpoint.schedule.alpha_bar[-1].sqrt():.4f}",
+        "updates": f"{meta['steps']:,} of {meta['settings']['batch_size']} pictures, "
+        f"{meta['images_seen']:,} in all",
+        "settings": ", ".join(f"{k} {v}" for k, v in meta["settings"].items()),
+        "loss": f"{meta['loss']} (mean of the last 1,000 updates)",
+        "time": f"{meta['seconds'] / 60:.0f} minutes",
+        "machine": meta["machine"],
+    }
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in figures.items())]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", default="sprites")
@@ -74,6 +96,7 @@ def main() -> None:
     folder = ROOT / "checkpoints"
     write_png(samples_beside_drawn(checkpoint), folder / f"{name}_samples.png")
     loss_curve(checkpoint, folder / f"{name}_loss.png")
+    fill(folder / "README.md", name, record(checkpoint))
 
 
 if __name__ == "__main__":
