@@ -10,12 +10,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from .schedule import Schedule
 from .unet import ContextUnet
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LARGEST_FILE = 256 * 2**20  # bytes; a lesson's checkpoint has 2 to 6 MB
+LARGEST_STATE = 16 * 2**30  # bytes; the state of a run has 7 times its checkpoint's
 SCHEDULE = "schedule.alpha_bar"  # kept beside the weights, bit for bit
 
 
@@ -44,14 +46,16 @@ def save(
     """Write a ContextUnet, its schedule, class names and training record to one file.
 
     Weights are kept in half precision. image_shape: (C,H,W), None for (C,16,16). meta:
-    whatever JSON can hold. The file appears whole or not at all. Raises ValueError if
-    the names do not fit the model, a weight is not finite or too large for half
+    whatever JSON can hold. model: also the average that train yields. The file appears
+    whole or not at all. Raises ValueError if path does not end in .safetensors, names
+    or shape do not fit the model, a weight is not finite or too large for half
     precision, or meta is no JSON.
     """
-    if len(context) != model.context_size:
-        raise ValueError(
-            f"context: {model.context_size} names are needed, got {list(context)}"
-        )
+    if Path(path).suffix != ".safetensors":
+        raise ValueError(f"path: must end in .safetensors, got {str(path)!r}")
+    model = model.module if isinstance(model, AveragedModel) else model
+    shape = [int(size) for size in image_shape or (model.in_channels, 16, 16)]
+    check_record(model, list(context), shape, meta)
     record = {
         "architecture": {
             "in_channels": model.in_channels,
@@ -59,7 +63,7 @@ def save(
             "width": model.width,
         },
         "context": list(context),
-        "image_shape": list(image_shape or (model.in_channels, 16, 16)),
+        "image_shape": shape,
         "meta": meta,
     }
     tensors = {k: v.half().contiguous() for k, v in model.state_dict().items()}
@@ -75,12 +79,15 @@ def save(
     write_tensors(path, tensors, record)
 
 
-def load(name_or_path: str | Path, device: str | torch.device | None = None):
+def load(
+    name_or_path: str | Path, device: str | torch.device | None = None
+) -> Checkpoint:
     """Read a Checkpoint: by name ("sprites") from checkpoints/, or by path.
 
     device: where the model goes, None for the CPU. Raises ValueError, saying what is
-    wrong, if there is no such file or it is damaged, truncated or foreign.
+    wrong, if there is no such file or device, or it is damaged, truncated or foreign.
     """
+    device = usable(device)
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
         path = CHECKPOINTS / f"{name_or_path}.safetensors"
@@ -97,17 +104,43 @@ def load(name_or_path: str | Path, device: str | torch.device | None = None):
         schedule = Schedule(tensors.pop(SCHEDULE))
         with torch.device("meta"):  # a size that is a lie costs no memory
             model = ContextUnet(**record["architecture"])
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float16 or not tensor.isfinite().all():
+                raise ValueError(f"{name} is not finite in half precision")
         weights = {name: tensor.float() for name, tensor in tensors.items()}
         model.load_state_dict(weights, assign=True)
-        names, shape = tuple(record["context"]), tuple(record["image_shape"])
-        meta = record["meta"]
-        if len(names) != model.context_size or len(shape) != 3:
-            raise ValueError(f"context {names}, image_shape {shape}")
+        names, shape, meta = (record[k] for k in ("context", "image_shape", "meta"))
+        check_record(model, names, shape, meta)
     except (KeyError, TypeError, RuntimeError, ValueError) as problem:
         raise ValueError(f"{path}: not a checkpoint of ours ({problem})") from None
     # Convolutions on a CPU are fastest with channels last.
-    model = model.eval().to(device or "cpu", memory_format=torch.channels_last)
-    return Checkpoint(model, schedule, names, shape, meta)
+    model = model.eval().to(device, memory_format=torch.channels_last)
+    return Checkpoint(model, schedule, tuple(names), tuple(shape), meta)
+
+
+def check_record(model: ContextUnet, names: list, shape: list, meta: dict) -> None:
+    """ValueError unless names, image shape and training record fit the model."""
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not texts or len(names) != model.context_size:
+        raise ValueError(f"context: {model.context_size} names needed, got {names!r}")
+    sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
+    fits = sizes and len(shape) == 3 and shape[0] == model.in_channels
+    if not fits or any(size % 4 or not 4 <= size <= 1024 for size in shape[1:]):
+        raise ValueError(
+            f"image_shape: ({model.in_channels},H,W), H and W multiples of 4 up to "
+            f"1024, is needed, got {shape!r}"
+        )
+    if not isinstance(meta, dict):
+        raise ValueError(f"meta: a dict is needed, got {meta!r}")
+
+
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device, None being the CPU; ValueError if this machine has no such one."""
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError, TypeError) as problem:
+        why = str(problem).splitlines()[0]
+        raise ValueError(f"device: {device!r} is not usable here ({why})") from None
 
 
 def checksum(tensors: dict[str, Tensor], record: dict) -> str:
@@ -130,6 +163,9 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) ->
         save_file(tensors, part, metadata={"record": json.dumps(record)})
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(part, 0o666 & ~umask)  # as any new file; safetensors makes it 600
         os.replace(part, path)
     except SafetensorError as problem:  # a full disk, for instance
         raise OSError(f"{path}: cannot be written ({problem})") from None
@@ -137,15 +173,18 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) ->
         part.unlink(missing_ok=True)
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+def read_tensors(
+    path: str | Path, largest: int = LARGEST_FILE
+) -> tuple[dict[str, Tensor], dict]:
     """Read what write_tensors wrote; ValueError if the file is anything else."""
     size = Path(path).stat().st_size
-    if size > LARGEST_FILE:
-        raise ValueError(f"{path}: {size:,} bytes, more than {LARGEST_FILE:,}")
+    if size > largest:
+        raise ValueError(f"{path}: {size:,} bytes, more than {largest:,}")
     try:
         with safe_open(path, "pt") as file:
             record = json.loads((file.metadata() or {})["record"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: a file that is overwritten later must not change them.
+            tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as problem:
         raise ValueError(f"{path}: not a readable checkpoint ({problem!r})") from None
     if not isinstance(record, dict):
@@ -181,12 +220,14 @@ def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, floa
 
     Raises ValueError if the state is of another model or of other settings.
     """
-    stored, record = read_tensors(path)
+    stored, record = read_tensors(path, LARGEST_STATE)
+    theirs = record.get("settings", {})
+    other = [k for k in settings if theirs.get(k) != settings[k]]
     shapes = [{k: v.shape for k, v in tensors.items()} for tensors in (live, stored)]
-    if shapes[0] != shapes[1] or record.get("settings") != settings:
+    if other or shapes[0] != shapes[1]:
         raise ValueError(
-            f"state: {path} is of another run ({record.get('settings')}, not "
-            f"{settings}); move it away to start afresh"
+            f"state: {path} is of another run ({', '.join(other) or 'another model'}); "
+            f"move it away to start afresh"
         )
     with torch.no_grad():
         for name, tensor in live.items():

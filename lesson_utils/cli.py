@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from . import data as sources
-from .checkpoint import CHECKPOINTS, read_tensors, save
+from .checkpoint import CHECKPOINTS, LARGEST_STATE, read_tensors, save, usable
 from .schedule import Schedule
 from .training import train
 from .unet import ContextUnet
 from .viz import progress
 
-STATES = Path("build/train")
+STEPS = 36_000  # what the shipped sprites took
+STATES = CHECKPOINTS.parent / "build/train"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("train", help="train a checkpoint, or go on")
     options.add_argument("--dataset", default="sprites", help="sprites")
-    options.add_argument("--steps", type=int, default=36_000, help="number of updates")
+    options.add_argument("--steps", type=int, help=f"updates; default {STEPS:,}")
     options.add_argument("--minutes", type=float, help="instead: as many as fit")
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--width", type=int, default=48, help="channels at full size")
@@ -43,6 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; the same command goes on from the last state", file=sys.stderr
+        )
+        return 130
     return 0
 
 
@@ -50,34 +56,38 @@ def run_train(chosen: argparse.Namespace) -> None:
     """Train from the start or from the last state, then write the checkpoint."""
     name = f"{chosen.dataset}.safetensors"
     out, state = chosen.out or CHECKPOINTS / name, chosen.state or STATES / name
-    device = chosen.device or best_device()
+    if out.resolve() == state.resolve():
+        raise ValueError(f"--state: must be another file than --out, {out}")
+    device = str(usable(chosen.device or best_device()))
     data, schedule = sources.dataset(chosen.dataset), Schedule.linear()
-    settings = dict(
-        batch_size=chosen.batch_size,
-        peak=chosen.learning_rate,
-        ema_decay=chosen.ema_decay,
-        seed=chosen.seed,
-        bfloat16=chosen.bfloat16,
-    )
+    settings = {
+        "batch_size": chosen.batch_size,
+        "peak": chosen.learning_rate,
+        "ema_decay": chosen.ema_decay,
+        "seed": chosen.seed,
+        "bfloat16": chosen.bfloat16,
+    }
 
     def new_model() -> ContextUnet:
         torch.manual_seed(chosen.seed)
         return ContextUnet(data.x.shape[1], data.c.shape[1], chosen.width).to(device)
 
-    steps, done = chosen.steps, 0
+    steps, done = STEPS if chosen.steps is None else chosen.steps, 0
     if state.exists():
-        record = read_tensors(state)[1]
-        steps, done = record["settings"]["steps"], record["step"]
+        record = read_tensors(state, LARGEST_STATE)[1]
+        done = record.get("step", 0)
+        if chosen.steps is None:  # also with --minutes: they were measured then
+            steps = record.get("settings", {}).get("steps", STEPS)
         print(f"{state}: goes on after update {done:,} of {steps:,}")
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
     updates = train(new_model(), schedule, data, steps, state=state, **settings)
     label = f"{chosen.dataset} on {device}"
-    *_, update = progress(updates, total=steps - done, label=label)
-    loss = update.losses
+    for update in progress(updates, total=steps - done, label=label):
+        loss = update.losses
     save(
         out,
-        update.ema.module,
+        update.ema,
         schedule,
         data.names,
         tuple(data.x.shape[1:]),
@@ -99,7 +109,7 @@ def steps_in(seconds: float, model, schedule, data, settings: dict) -> int:
     if not 0 < seconds < 1e7:
         raise ValueError(f"--minutes: a number above 0, got {seconds / 60:g}")
     times = []
-    for _ in islice(train(model, schedule, data, 10**9, **settings), 35):
+    for _ in islice(train(model, schedule, data, 1000, **settings), 35):
         times.append(time.perf_counter())
     return max(1, round(seconds * 30 / (times[-1] - times[4])))
 

@@ -29,5 +29,7 @@ def image_generators(n: int, seed: int = 0, start: int = 0) -> list[torch.Genera
 
 def _generators(n: int, seed: int, start: int, stream: int) -> list[torch.Generator]:
     n, seed, start = whole("n", n, 1), whole("seed", seed, 0), whole("start", start, 0)
-    seeds = [np.random.SeedSequence((seed, start + i, stream)) for i in range(n)]
-    return [torch.Generator().manual_seed(int(s.generate_state(1)[0])) for s in seeds]
+    # torch's generator keeps 32 bits of its seed: within a seed none is given twice.
+    first = int(np.random.SeedSequence(seed).generate_state(1)[0]) + 2 * start + stream
+    seeds = [(first + 2 * i) % 2**32 for i in range(n)]
+    return [torch.Generator().manual_seed(s) for s in seeds]

@@ -1,13 +1,13 @@
-"""DDPM and DDIM: the samplers, and what they are fed with.
+"""DDPM and DDIM: generators that yield a Step after every evaluation of the network.
 
-A sampler is a generator: it yields a Step after every network evaluation, so that
-progress bars, films and timing wrap it from outside. It knows arithmetic only; context
-and guidance are in the EpsFn that it is given, the device is that of x.
+They know arithmetic only: context and guidance are inside the EpsFn, the device is that
+of x, and progress bars, films and timing wrap them from outside.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -38,12 +38,12 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
     model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
-    above 1: pushed away from no context; scale - 1 is the paper's w. Only a scale other
-    than 0 and 1 needs two evaluations, which run as one batch of 2 B.
+    above 1: pushed away from no context (the paper's w is scale - 1). Any other than 0
+    and 1 costs two evaluations, which run as one batch of 2 B.
     Raises ValueError for a scale that is negative or not finite.
     Source: classifier-free guidance (Ho & Salimans 2022), eq. 6.
     """
-    if not 0 <= scale < float("inf"):
+    if not isinstance(scale, Real) or not 0 <= scale < float("inf"):
         raise ValueError(f"scale: a number of 0 or more is needed, got {scale!r}")
     if c is None or scale in (0, 1):
         return lambda x, t: model(x, t, c if scale else None)
@@ -156,7 +156,7 @@ def ddim(
 def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
 
-    Clipping the guess alone would leave x_0 and eps telling two different stories.
+    The guess clipped alone would contradict eps. ab_t must be below 1.
     """
     x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
     return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
@@ -200,11 +200,14 @@ def check_sampler(x: Tensor, generator: Generators, eta: float | str = 0.0) -> N
     if x.ndim != 4 or not len(x) or not x.is_floating_point():
         kind = f"{x.dtype} of shape {tuple(x.shape)}"
         raise ValueError(f"x: float noise (B,C,H,W), B >= 1, is needed, got {kind}")
-    if isinstance(generator, list | tuple) and len(generator) != len(x):
-        raise ValueError(f"generator: {len(generator)} of them for {len(x)} images")
+    several = isinstance(generator, list | tuple)
+    each = generator if several else [generator] * (generator is not None)
+    known = all(isinstance(g, torch.Generator) for g in each)
+    if not known or (several and len(each) != len(x)):
+        raise ValueError(f"generator: one, or one for each of {len(x)} images, needed")
 
 
 def check_eta(eta: float | str) -> None:
     """ValueError unless eta is a number in [0, 1] or "sigma-hat"."""
-    if eta != "sigma-hat" and not (isinstance(eta, float | int) and 0 <= eta <= 1):
+    if eta != "sigma-hat" and not (isinstance(eta, Real) and 0 <= eta <= 1):
         raise ValueError(f"eta: a number in [0, 1] or 'sigma-hat', got {eta!r}")

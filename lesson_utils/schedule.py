@@ -21,7 +21,7 @@ class Schedule:
     alpha_bar: Tensor
 
     def __post_init__(self):
-        ab = torch.as_tensor(self.alpha_bar, dtype=torch.float32).detach().cpu()
+        ab = torch.as_tensor(self.alpha_bar).detach().float().cpu().clone()
         falling = ab.ndim == 1 and len(ab) > 1 and bool((ab.diff() < 0).all())
         if not falling or ab[0] != 1 or not ab[-1] > 0:
             raise ValueError(
@@ -36,17 +36,15 @@ class Schedule:
     ) -> "Schedule":
         """β rising in a straight line from beta_1 to beta_T (DDPM §4).
 
-        The defaults 0.1/T and 20/T leave the same √alpha_bar[T] = 0.006 of the picture
-        for any T of 100 and more (beta_T is held below 1 for T <= 20).
+        The defaults 0.1/T and 20/T leave about √alpha_bar[T] = 0.006 of the picture for
+        any T of 100 and more (beta_T is held below 1 for T <= 20).
         Raises ValueError for a T below 1 or betas outside 0 < beta_1 <= beta_T < 1.
         """
         T = whole("T", T, 1)
         beta_1 = 0.1 / T if beta_1 is None else beta_1
         beta_T = max(min(20 / T, 0.999), beta_1) if beta_T is None else beta_T
         if not 0 < beta_1 <= beta_T < 1:
-            raise ValueError(
-                f"beta_1, beta_T: 0 < {beta_1} <= {beta_T} < 1 does not hold"
-            )
+            raise ValueError(f"beta_1, beta_T: not 0 < {beta_1} <= {beta_T} < 1")
         beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64)
         return cls(torch.cat([torch.ones(1), (1 - beta).cumprod(0)]))
 
@@ -102,9 +100,10 @@ class Schedule:
         x0, eps: (B,C,H,W), x0 in [-1, 1]; t: (B,) int64 in 0..T. Gives (B,C,H,W).
         Raises ValueError for shapes that do not fit and times outside 0..T.
         """
-        if x0.shape != eps.shape or t.shape != x0.shape[:1]:
+        fits = x0.ndim == 4 and x0.shape == eps.shape and t.shape == x0.shape[:1]
+        if not fits or not x0.is_floating_point():
             shapes = tuple(x0.shape), tuple(t.shape), tuple(eps.shape)
-            raise ValueError(f"x0, t, eps: shapes do not fit together: {shapes}")
+            raise ValueError(f"x0, t, eps: no such pictures: {x0.dtype}, {shapes}")
         if t.dtype != torch.int64 or ((t < 0) | (t > self.T)).any():
             raise ValueError(f"t: int64 times in 0..{self.T} are needed, got {t}")
         ab = self.alpha_bar.to(x0)[t].view(-1, 1, 1, 1)

@@ -19,9 +19,8 @@ from .schedule import Schedule, whole
 class Update(NamedTuple):
     """What train yields after each update of the weights.
 
-    step: updates so far, 1..steps; losses: (step,) the loss of each of them; seconds:
-    the time they took, earlier runs of the same state included; ema: the averaged
-    model, called like the model itself.
+    step: updates so far, 1..steps; losses: (step,), one for each of them; seconds: the
+    time they took, in all runs; ema: the averaged model, called like the model itself.
     """
 
     step: int
@@ -40,10 +39,9 @@ def diffusion_loss(
 ) -> Tensor:
     """How well the model guesses the noise (DDPM eq. 14, alg. 1): a scalar Tensor.
 
-    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. One time in 1..T is drawn for each
-    picture. In a share context_dropout of the pictures the context is zeroed, so that
-    the model learns both with and without it (classifier-free guidance, alg. 1). All
-    draws come from generator, on the CPU, whatever the device.
+    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. Each picture gets its own time in 1..T
+    and, in a share context_dropout of them, a context of zeros, so that guidance has
+    both to push apart (alg. 1 there). generator: on the CPU, whatever the device.
     """
     B, device = len(x0), x0.device
     t = torch.randint(1, schedule.T + 1, (B,), generator=generator).to(device)
@@ -86,15 +84,16 @@ def train(
     save_seconds until the last update; it must be of the same model and settings.
     Raises ValueError, at the call, for arguments that make no sense.
     """
-    numbers = {"steps": steps, "batch_size": batch_size, "warmup": warmup, "seed": seed}
-    for name, value in numbers.items():
-        whole(name, value, 1 if name in ("steps", "batch_size") else 0)
+    steps, batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
+    warmup, seed = whole("warmup", warmup, 0), whole("seed", seed, 0, 2**40)
     shares = {"peak": peak, "ema_decay": ema_decay, "context_dropout": context_dropout}
-    right = 0 < peak < 1, 0 <= ema_decay < 1, 0 <= context_dropout <= 1
-    for (name, value), fits in zip(shares.items(), right, strict=True):
-        if not fits:
-            raise ValueError(f"{name}: a share between 0 and 1 needed, got {value!r}")
-    settings = numbers | shares | {"bfloat16": bfloat16}
+    if not (0 < peak < 1 and 0 <= ema_decay < 1 and 0 <= context_dropout <= 1):
+        raise ValueError(f"numbers between 0 and 1 are needed, got {shares}")
+    if not len(data.x) or len(data.x) != len(data.c):
+        raise ValueError(f"data: {len(data.x)} pictures with {len(data.c)} contexts")
+    settings = shares | {"steps": steps, "batch_size": batch_size, "warmup": warmup}
+    settings |= {"seed": seed, "bfloat16": bool(bfloat16), "data": [*data.x.shape]}
+    settings["schedule"] = schedule.alpha_bar[:: max(1, schedule.T // 8)].tolist()
 
     device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
@@ -108,8 +107,8 @@ def train(
 
     def loop() -> Iterator[Update]:
         started = saved = time.monotonic()
-        model.train()
         for step in range(first, steps):
+            model.train()  # whatever a preview in between has set
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
             batch = torch.randint(len(data.x), (batch_size,), generator=generator)
             x0, c = data.x[batch].to(device), data.c[batch].to(device)

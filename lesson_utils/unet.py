@@ -12,8 +12,8 @@ def time_embedding(t: Tensor, dim: int) -> Tensor:
 
     t: (B,) t/T in (0, 1]. Gives (B, dim) float32; dim must be even.
     """
-    wavelengths = torch.arange(dim // 2, device=t.device) * (-log(10_000) / (dim // 2))
-    angle = 1000 * t.float()[:, None] * wavelengths.exp()  # (B, dim/2)
+    powers = torch.arange(dim // 2, device=t.device) * (-log(10_000) / (dim // 2))
+    angle = 1000 * t.float()[:, None] * powers.exp()  # (B, dim/2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -74,9 +74,9 @@ class ContextUnet(nn.Module):
         super().__init__()
         if in_channels not in (1, 3):
             raise ValueError(f"in_channels: 1 or 3, got {in_channels!r}")
-        if not isinstance(context_size, int) or context_size < 0:
+        if context_size not in range(2**20):
             raise ValueError(f"context_size: 0, 1, 2, …, got {context_size!r}")
-        if not isinstance(width, int) or width < 16 or width % 16:
+        if width not in range(16, 2**20, 16):
             raise ValueError(f"width: a multiple of 16 is needed, got {width!r}")
         self.in_channels, self.context_size = in_channels, context_size
         self.width, w, dim = width, width, 4 * width
@@ -100,7 +100,7 @@ class ContextUnet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         self.check(x, t, c)
-        emb = self.time(time_embedding(t, self.width))  # (B,4w)
+        emb = self.time(time_embedding(t, self.width).to(x.dtype))  # (B,4w)
         if c is not None and self.context_size:
             emb = emb + self.context(c)
         emb = F.silu(emb)

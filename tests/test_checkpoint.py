@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
 
 from lesson_utils import ContextUnet, Schedule, load, save
 from lesson_utils.checkpoint import (
@@ -135,7 +136,14 @@ def signed(tensors, record):
         {"architecture": None},
         {"context": ["a"]},
         {"context": 5},
+        {"context": "abcde"},
+        {"context": [1, 2, 3, 4, None]},
+        {"meta": None},
         {"image_shape": [16, 16]},
+        {"image_shape": [3, 10**9, 10**9]},
+        {"image_shape": [1, 16, 16]},
+        {"image_shape": [3, 15, 16]},
+        {"image_shape": "abc"},
         {"image_shape": None},
     ],
 )
@@ -148,8 +156,40 @@ def test_a_record_that_lies_is_refused(path, change):
         load(path)
 
 
+def test_a_loaded_checkpoint_does_not_hang_on_its_file(path):
+    """Tensors that are mapped from the file would change, or crash, with it."""
+    got, good = load(path), load(path)
+    with open(path, "r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        file.truncate(10)
+    assert same(got, good) and got.schedule.alpha_bar[0] == 1
+
+
+def test_files_can_be_read_by_others_as_any_new_file(path):
+    plain = path.with_name("plain")
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_the_average_of_training_can_be_saved(model, path):
+    save(path, AveragedModel(model), Schedule.linear(), NAMES)
+    assert load(path).image_shape == (3, 16, 16)
+
+
+def test_a_device_that_is_not_there_is_named(path):
+    for device in ("gpu", "cuda:99", "xpu:77"):
+        with pytest.raises(ValueError, match=f"device: '{device}'"):
+            load(path, device)
+
+
 def test_missing_and_foreign_tensors_are_refused(path):
     tensors, record = read_tensors(path)
+    values = tensors["stem.bias"]
+    for wrong in (values.float(), values.to(torch.complex64), values * float("nan")):
+        lying = tensors | {"stem.bias": wrong}
+        write_tensors(path, lying, signed(lying, record))
+        with pytest.raises(ValueError, match=r"stem\.bias"):
+            load(path)
     few = {k: v for k, v in tensors.items() if k != "stem.weight"}
     more = tensors | {"other.weight": torch.zeros(3)}
     no_schedule = {k: v for k, v in tensors.items() if not k.startswith("schedule")}
@@ -203,6 +243,10 @@ def test_nonsense_is_not_saved(model, tmp_path):
         save(path, model, Schedule.linear(), NAMES, thing=object())
     with pytest.raises(ValueError, match="meta"):
         save(path, model, Schedule.linear(), NAMES, loss=float("nan"))
+    with pytest.raises(ValueError, match="image_shape"):
+        save(path, model, Schedule.linear(), NAMES, (1, 7))
+    with pytest.raises(ValueError, match="path"):
+        save(tmp_path / "x.pt", model, Schedule.linear(), NAMES)
     with torch.no_grad():
         model.stem.bias[0] = float("inf")
     with pytest.raises(ValueError, match=r"stem\.bias"):

@@ -15,7 +15,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 import lesson_utils
 from tools import lessons
 
-CORE = ["schedule", "unet", "sampling", "solvers"]
 LESSONS = lessons.lesson_paths()
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
@@ -218,7 +217,7 @@ def drift(nb) -> list[str]:
 
 def built_twice(notebooks: dict[str, nbformat.NotebookNode]) -> list[str]:
     """Names of the taught core that more than one lesson builds."""
-    core = {f"lesson_utils.{module}" for module in CORE}
+    core = {f"lesson_utils.{module}" for module in lessons.CORE}
     found = []
     for name in lesson_utils.__all__:
         if getattr(getattr(lesson_utils, name), "__module__", None) in core:

@@ -22,6 +22,7 @@ from lesson_utils import (
     last,
     noise_like,
 )
+from lesson_utils.noise import _generators
 
 SHAPE = (1, 4, 4)
 
@@ -290,6 +291,14 @@ def test_noise_is_bit_equal_in_any_batch(seed, n, start):
         assert torch.equal(a, b)
 
 
+def test_no_two_pictures_of_a_seed_share_their_noise():
+    """torch's generator keeps 32 bits of its seed: they must not meet by chance."""
+    for seed in (0, 1, 2**63):
+        both = [*_generators(30_000, seed, 0, 0), *_generators(30_000, seed, 0, 1)]
+        assert len({g.initial_seed() for g in both}) == 60_000
+        assert all(g.initial_seed() < 2**32 for g in both)
+
+
 def test_noise_is_normal_and_never_the_same_twice():
     x = torch.cat([initial_noise(500, (3, 16, 16), seed) for seed in (0, 1)])
     inner = torch.stack(
@@ -433,6 +442,8 @@ SCHEDULE = Schedule.linear()
         ("x:", lambda: ddim(stub, X[:0], SCHEDULE)),
         ("x:", lambda: ddim(stub, X.long(), SCHEDULE)),
         ("generator", lambda: ddim(stub, X, SCHEDULE, generator=image_generators(3))),
+        ("generator", lambda: ddim(stub, X, SCHEDULE, generator=0)),
+        ("generator", lambda: ddpm(stub, X, SCHEDULE, generator=[None, None])),
         ("x:", lambda: ddpm(stub, X[0], SCHEDULE)),
         ("variance", lambda: ddpm(stub, X, SCHEDULE, "learned")),
         ("generator", lambda: ddpm(stub, X, SCHEDULE, generator=image_generators(1))),
@@ -442,6 +453,7 @@ SCHEDULE = Schedule.linear()
         ("noise", lambda: ddim_step(X, X, 0.5, 0.6, 1.0)),
         ("eta", lambda: ddim_step(X, X, 0.5, 0.6, 2.0)),
         ("scale", lambda: guide(Counting(), scale=-1)),
+        ("scale", lambda: guide(Counting(), scale="2")),
         ("scale", lambda: guide(Counting(), scale=float("nan"))),
         ("n:", lambda: initial_noise(0, SHAPE)),
         ("n:", lambda: initial_noise(1.5, SHAPE)),

@@ -94,8 +94,12 @@ def test_noise_at_t_10_has_the_right_size():
 
 
 def test_the_schedule_is_frozen():
+    given = torch.tensor([1.0, 0.5, 0.1])
+    schedule = Schedule(given)
+    given[1] = 7
+    assert schedule.alpha_bar.tolist() == pytest.approx([1, 0.5, 0.1])
     with pytest.raises(AttributeError):
-        Schedule.linear().alpha_bar = torch.ones(3)
+        schedule.alpha_bar = torch.ones(3)
 
 
 S = Schedule.linear()
@@ -131,6 +135,8 @@ ZEROS, TIMES = torch.zeros(2, 1, 4, 4), torch.tensor([1, 2])
         ("t:", lambda: S.add_noise(ZEROS, torch.tensor([0.5, 1.0]), ZEROS)),
         ("t", lambda: S.add_noise(ZEROS, torch.tensor([1]), ZEROS)),
         ("eps", lambda: S.add_noise(ZEROS, TIMES, ZEROS[:1])),
+        ("x0", lambda: S.add_noise(ZEROS[:, 0, 0], TIMES, ZEROS[:, 0, 0])),
+        ("x0", lambda: S.add_noise(ZEROS.byte(), TIMES, ZEROS)),
     ],
 )
 def test_nonsense_is_refused_by_name(argument, call):

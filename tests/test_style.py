@@ -17,10 +17,17 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import lesson_utils
-from tools.lessons import LESSONS, ROOT, code_cells, lesson_paths, outputs, problems
+from tools.lessons import (
+    CORE,
+    LESSONS,
+    ROOT,
+    code_cells,
+    lesson_paths,
+    outputs,
+    problems,
+)
 
 PACKAGE = ROOT / "lesson_utils"
-CORE = ["schedule", "unet", "sampling", "solvers", "training"]
 # None: may import any module of lesson_utils, except those on top.
 MAY_IMPORT = {
     "schedule": set(),

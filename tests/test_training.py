@@ -164,8 +164,14 @@ def test_a_state_of_another_run_is_refused_and_kept(tmp_path):
     before = state.read_bytes()
     with pytest.raises(ValueError, match="another run"):
         train(new_model(), SCHEDULE, small_data(), 10, **files)
-    with pytest.raises(ValueError, match="another run"):
-        train(ContextUnet(1, 2, 32), SCHEDULE, small_data(), 9, **files)
+    for other, why in (
+        ((ContextUnet(1, 2, 32), SCHEDULE, small_data(), 9), "another model"),
+        ((new_model(), Schedule.cosine(), small_data(), 9), "schedule"),
+        ((new_model(), SCHEDULE, small_data(30), 9), "data"),
+        ((new_model(), SCHEDULE, small_data(), 10), "steps"),
+    ):
+        with pytest.raises(ValueError, match=f"another run.*{why}"):
+            train(*other, **files)
     assert state.read_bytes() == before
     state.write_bytes(before[:100])
     with pytest.raises(ValueError, match="state"):
@@ -185,6 +191,15 @@ def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch)
     assert sorted(set(written)) == [3, 6, 9]
 
 
+def test_a_preview_in_eval_mode_does_not_last():
+    """Mistake 7, the other way round."""
+    model, modes = new_model(), []
+    model.stem.register_forward_pre_hook(lambda stem, _: modes.append(stem.training))
+    for _ in train(model, SCHEDULE, small_data(), 3, 4):
+        model.eval()
+    assert modes == [True] * 3
+
+
 def test_bfloat16_trains_too():
     model = new_model()
     *_, update = train(model, SCHEDULE, small_data(), 3, 4, bfloat16=True)
@@ -200,11 +215,14 @@ def test_bfloat16_trains_too():
         ("ema_decay", {"ema_decay": 1.0}),
         ("context_dropout", {"context_dropout": 1.5}),
         ("warmup", {"warmup": -1}),
+        ("seed", {"seed": 2**70}),
+        ("data", {"data": Pictures(torch.zeros(0, 1, 8, 8), torch.zeros(0, 2), "ab")}),
     ],
 )
 def test_nonsense_is_refused_at_the_call(argument, settings):
     with pytest.raises(ValueError, match=argument):
-        train(new_model(), SCHEDULE, small_data(), **{"steps": 5} | settings)
+        common = {"data": small_data(), "steps": 5}
+        train(new_model(), SCHEDULE, **common | settings)
 
 
 def test_the_sprites_are_one_tensor_with_context():
@@ -233,3 +251,22 @@ def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
     assert main([*common, "--minutes", "-1", *files]) == 2
     assert main([*common, "--steps", "0", *files]) == 2
     assert "steps: a whole number" in capsys.readouterr().err
+    assert main([*common, "--out", str(out), "--state", str(out)]) == 2
+    assert main([*common, *files, "--device", "gpu"]) == 2
+    assert "device: 'gpu'" in capsys.readouterr().err
+
+
+def test_the_command_line_goes_on_and_reads_every_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
+    out, state = tmp_path / "m.safetensors", tmp_path / "state.safetensors"
+    command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
+    command += ["--out", str(out), "--state", str(state)]
+    begun = itertools.islice(
+        train(new_model(), SCHEDULE, small_data(), 6, 4, state=state, save_seconds=0), 2
+    )
+    assert [update.step for update in begun] == [1, 2]
+    assert main([*command, "--steps", "9"]) == 2  # not read and ignored
+    assert "steps" in capsys.readouterr().err and not out.exists()
+    assert main(command) == 0
+    assert "goes on after update 2 of 6" in capsys.readouterr().out
+    assert load(out).meta["steps"] == 6

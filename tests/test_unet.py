@@ -1,5 +1,7 @@
 """ContextUnet: shapes, context, determinism, budget."""
 
+import copy
+
 import pytest
 import torch
 
@@ -74,6 +76,13 @@ def test_an_image_does_not_depend_on_its_batch(model):
         [model(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(6)]
     )
     assert torch.allclose(model(x, t, c), alone, atol=1e-4)
+
+
+def test_double_precision_gives_the_same_more_exactly(model):
+    x, t, c = inputs()
+    exact = copy.deepcopy(model).double()(x.double(), t.double(), c.double())
+    assert exact.dtype == torch.float64
+    assert torch.allclose(model(x, t, c).double(), exact, atol=1e-4)
 
 
 def test_gradients_reach_every_weight():

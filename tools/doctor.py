@@ -49,7 +49,7 @@ def check_packages() -> list[str]:
 
 
 def check_torch() -> list[str]:
-    """Import the pair, and name the device that the lessons will use."""
+    """Import the pair, and name the device that training would use."""
     for name in ("torch", "torchvision"):
         try:
             importlib.import_module(name)

@@ -36,6 +36,8 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
 BUILD = ROOT / "build" / "lessons"
+# The modules that the lessons build, each name in one lesson.
+CORE = ["schedule", "unet", "sampling", "solvers", "training"]
 CELL_TIMEOUT = 900  # seconds; a lesson takes at most 180 on two cores
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
