@@ -25,6 +25,7 @@ from lesson_utils import (
     dataset,
     ddim,
     ddpm,
+    draw_sprites,
     gif,
     guide,
     initial_noise,
@@ -215,6 +216,14 @@ def bench_training(updates: int = 40) -> list[dict]:
     ]
 
 
+def bench_drawing(n: int = 20_000, rounds: int = 3) -> list[dict]:
+    """Drawing sprites; NumPy's part of it runs on one core."""
+    took = in_turns(rounds, draw=lambda: draw_sprites(n, seed=0))
+    rate = n / took["draw"]
+    what, unit = "Sprites drawn on one core", "a second"
+    return [row(what, rate, unit, "at least 10,000", rate >= 10_000, **took)]
+
+
 def table(result: dict) -> str:
     """The figures as a Markdown table, under the name of the machine."""
     marks = {True: "yes", False: "**no**", None: "–"}
@@ -244,6 +253,7 @@ def main() -> int:
         lambda: bench_gif("sprites"),
         bench_forward,
         bench_training,
+        bench_drawing,
     ):
         rows += part()
         print(f"measured: {rows[-1]['what']}", file=sys.stderr)
