@@ -215,14 +215,22 @@ def save_state(path, live: dict[str, Tensor], settings: dict, step, seconds) -> 
     write_tensors(path, live, record)
 
 
+def read_state(path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors and the record of a stored state; ValueError if it is none."""
+    tensors, record = read_tensors(path, LARGEST_STATE)
+    kinds = {"settings": dict, "step": int, "seconds": float}
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        raise ValueError(f"state: {path} is not the state of a run; move it away")
+    return tensors, record
+
+
 def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, float]:
     """Copy a stored state into the live tensors; gives its (step, seconds).
 
     Raises ValueError if the state is of another model or of other settings.
     """
-    stored, record = read_tensors(path, LARGEST_STATE)
-    theirs = record.get("settings", {})
-    other = [k for k in settings if theirs.get(k) != settings[k]]
+    stored, record = read_state(path)
+    other = [k for k in settings if record["settings"].get(k) != settings[k]]
     shapes = [{k: v.shape for k, v in tensors.items()} for tensors in (live, stored)]
     if other or shapes[0] != shapes[1]:
         raise ValueError(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from . import data as sources
-from .checkpoint import CHECKPOINTS, LARGEST_STATE, read_tensors, save, usable
+from .checkpoint import CHECKPOINTS, read_state, save, usable
 from .schedule import Schedule
 from .training import train
 from .unet import ContextUnet
@@ -26,8 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("train", help="train a checkpoint, or go on")
     options.add_argument("--dataset", default="sprites", help="sprites")
-    options.add_argument("--steps", type=int, help=f"updates; default {STEPS:,}")
-    options.add_argument("--minutes", type=float, help="instead: as many as fit")
+    length = options.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, help=f"updates; default {STEPS:,}")
+    length.add_argument("--minutes", type=float, help="instead: as many as fit")
     options.add_argument("--batch-size", type=int, default=64)
     options.add_argument("--width", type=int, default=48, help="channels at full size")
     options.add_argument("--learning-rate", type=float, default=3e-3, help="its peak")
@@ -56,8 +57,10 @@ def run_train(chosen: argparse.Namespace) -> None:
     """Train from the start or from the last state, then write the checkpoint."""
     name = f"{chosen.dataset}.safetensors"
     out, state = chosen.out or CHECKPOINTS / name, chosen.state or STATES / name
-    if out.resolve() == state.resolve():
-        raise ValueError(f"--state: must be another file than --out, {out}")
+    if out.suffix != ".safetensors" or out.resolve() == state.resolve():
+        raise ValueError(
+            f"--out: a .safetensors file, not --state's, needed, got {out}"
+        )
     device = str(usable(chosen.device or best_device()))
     data, schedule = sources.dataset(chosen.dataset), Schedule.linear()
     settings = {
@@ -74,10 +77,10 @@ def run_train(chosen: argparse.Namespace) -> None:
 
     steps, done = STEPS if chosen.steps is None else chosen.steps, 0
     if state.exists():
-        record = read_tensors(state, LARGEST_STATE)[1]
-        done = record.get("step", 0)
+        _, record = read_state(state)
+        done = record["step"]
         if chosen.steps is None:  # also with --minutes: they were measured then
-            steps = record.get("settings", {}).get("steps", STEPS)
+            steps = record["settings"].get("steps")
         print(f"{state}: goes on after update {done:,} of {steps:,}")
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)

@@ -252,6 +252,12 @@ def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
     assert main([*common, "--steps", "0", *files]) == 2
     assert "steps: a whole number" in capsys.readouterr().err
     assert main([*common, "--out", str(out), "--state", str(out)]) == 2
+    assert main([*common, "--out", str(tmp_path / "m.pt")]) == 2
+    assert (
+        main([*common, "--out", str(tmp_path / "n.safetensors"), "--state", str(out)])
+        == 2
+    )
+    assert "is not the state of a run" in capsys.readouterr().err
     assert main([*common, *files, "--device", "gpu"]) == 2
     assert "device: 'gpu'" in capsys.readouterr().err
 
