@@ -17,7 +17,7 @@ from .unet import ContextUnet
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 LARGEST_FILE = 256 * 2**20  # bytes; a lesson's checkpoint has 2 to 6 MB
-LARGEST_STATE = 16 * 2**30  # bytes; the state of a run has 7 times its checkpoint's
+LARGEST_STATE = 16 * 2**30  # bytes; the state of a run has 8 times its checkpoint's
 SCHEDULE = "schedule.alpha_bar"  # kept beside the weights, bit for bit
 
 
@@ -25,7 +25,7 @@ class Checkpoint(NamedTuple):
     """What load gives.
 
     model: in eval mode, float32; context: the K class names; image_shape: (C,H,W);
-    meta: the training record (data, images seen, seconds, device, versions, loss, …).
+    meta: the training record (data, images seen, seconds, machine, loss, …).
     """
 
     model: ContextUnet
