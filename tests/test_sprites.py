@@ -77,7 +77,7 @@ def test_only_the_stable_stream_and_no_project_import():
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert "random_raw" in used and not used & {"default_rng", "Generator", "seed"}
     froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    assert {node.module for node in froms} <= {"functools", "typing"}
+    assert {node.module for node in froms} <= {"functools", "pathlib", "typing"}
     source = inspect.getsource(sprites).splitlines()
     assert max(map(len, source)) <= 88
 
