@@ -11,7 +11,7 @@ import torch
 
 from . import data as sources
 from .checkpoint import CHECKPOINTS, read_state, save, usable
-from .schedule import Schedule
+from .schedule import Schedule, whole
 from .training import train
 from .unet import ContextUnet
 from .viz import progress
@@ -80,7 +80,7 @@ def run_train(chosen: argparse.Namespace) -> None:
         _, record = read_state(state)
         done = record["step"]
         if chosen.steps is None:  # also with --minutes: they were measured then
-            steps = record["settings"].get("steps")
+            steps = whole("steps", record["settings"].get("steps"), 1)
         print(f"{state}: goes on after update {done:,} of {steps:,}")
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
