@@ -7,7 +7,7 @@ DATASET ?= sprites
 PY := "$(VENV)/bin/python"
 OWN_VENV := $(filter file,$(origin VENV))
 STAMP := $(VENV)/.lessons-installed
-FIRST_LESSON := $(firstword $(wildcard lessons/01_*.ipynb lessons/05_*.ipynb))
+FIRST_LESSON := $(firstword $(wildcard lessons/01_*.ipynb))
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Notebook kernels find lesson_utils here, installed or not.
@@ -22,13 +22,13 @@ export PYTHONDONTWRITEBYTECODE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-venv lab lessons refresh test lint train bench pictures doctor \
-	clean
+.PHONY: help setup check-venv lab lessons refresh test lint train train-judges \
+	bench evaluate pictures doctor clean
 
 help: ## print this list
 	@echo "Diffusion in Twenty Steps"
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  PYTHON=python3.12 picks the Python that makes .venv;"
 	@echo "  VENV=path uses an environment that is already there, as it is."
@@ -73,12 +73,18 @@ lint: setup ## check style and format of modules, tests and notebooks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-train: setup ## train a checkpoint, resumable (DATASET=sprites MINUTES=60)
-	$(PY) -m lesson_utils train --dataset $(DATASET) \
+train: setup ## train a checkpoint, resumable (DATASET=folder MINUTES=60)
+	$(PY) -m lesson_utils train --dataset "$(DATASET)" \
 	$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+train-judges: setup ## train the classifiers that judge samples: some minutes
+	$(PY) -m tools.judges $(ARGS)
 
 bench: setup ## time samplers, GIFs and training: one table, and JSON
 	$(PY) -m tools.bench $(ARGS)
+
+evaluate: setup ## let the judge count, over 2,000 samples a guidance; model card
+	$(PY) -m tools.evaluate $(ARGS)
 
 pictures: setup ## redraw the README's contact sheet and the model card's figures
 	$(PY) -m tools.pictures $(ARGS)

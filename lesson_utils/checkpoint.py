@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .arguments import check_schedule, refuse
+from .data import label
 from .schedule import Schedule
 from .unet import ContextUnet
 
@@ -51,68 +55,52 @@ def save(
     or shape do not fit the model, a weight is not finite or too large for half
     precision, or meta is no JSON.
     """
-    if Path(path).suffix != ".safetensors":
-        raise ValueError(f"path: must end in .safetensors, got {str(path)!r}")
+    if not isinstance(path, str | Path) or Path(path).suffix != ".safetensors":
+        refuse("path", "a path that ends in .safetensors", path)
     model = model.module if isinstance(model, AveragedModel) else model
-    shape = [int(size) for size in image_shape or (model.in_channels, 16, 16)]
-    check_record(model, list(context), shape, meta)
-    record = {
-        "architecture": {
-            "in_channels": model.in_channels,
-            "context_size": model.context_size,
-            "width": model.width,
-        },
-        "context": list(context),
-        "image_shape": shape,
-        "meta": meta,
-    }
-    tensors = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"model: {name} is not finite in half precision")
-    tensors[SCHEDULE] = schedule.alpha_bar
+    if not isinstance(model, ContextUnet):
+        refuse("model", "a ContextUnet, or the average of one,", model)
+    check_schedule(schedule)
+    shape = (model.in_channels, 16, 16) if image_shape is None else image_shape
+    names, shape = (list(v) if isinstance(v, tuple) else v for v in (context, shape))
+    check_record(model, names, shape, meta)
+    sizes = {k: getattr(model, k) for k in ("in_channels", "context_size", "width")}
+    record = {"architecture": sizes, "context": names, "image_shape": shape}
+    record["meta"] = meta
+    tensors = halves(model) | {SCHEDULE: schedule.alpha_bar}
     try:
         record = json.loads(json.dumps(record, allow_nan=False))
     except (TypeError, ValueError) as problem:
-        raise ValueError(f"meta: must be plain JSON values ({problem})") from None
-    record["sha256"] = checksum(tensors, record)
+        refuse("meta", f"plain JSON ({problem})", meta)
     write_tensors(path, tensors, record)
 
 
-def load(
-    name_or_path: str | Path, device: str | torch.device | None = None
-) -> Checkpoint:
+def load(name_or_path: str | Path, device=None) -> Checkpoint:
     """Read a Checkpoint: by name ("sprites") from checkpoints/, or by path.
 
+    A folder's path stands for what was trained on it: "my/pets" for checkpoints/pets.
     device: where the model goes, None for the CPU. Raises ValueError, saying what is
     wrong, if there is no such file or device, or it is damaged, truncated or foreign.
     """
     device = usable(device)
+    if not isinstance(name_or_path, str | Path):
+        refuse("name_or_path", "a name such as 'sprites', or a path,", name_or_path)
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
-        path = CHECKPOINTS / f"{name_or_path}.safetensors"
+        path = CHECKPOINTS / f"{label(name_or_path)}.safetensors"
     if not path.is_file():
         known = sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
         raise ValueError(
             f"name_or_path: no checkpoint {str(name_or_path)!r}; there are "
-            f"{', '.join(known) or 'none'}, or give the path of a .safetensors file"
+            f"{', '.join(known) or 'none'}; give the path of a .safetensors file, or "
+            f"train a folder's: make train DATASET={str(name_or_path)!r}"
         )
     tensors, record = read_tensors(path)
-    if record.pop("sha256", None) != checksum(tensors, record):
-        raise ValueError(f"{path}: damaged, its checksum does not match; get it again")
-    try:
+    with ours(path, "a checkpoint"):
         schedule = Schedule(tensors.pop(SCHEDULE))
-        with torch.device("meta"):  # a size that is a lie costs no memory
-            model = ContextUnet(**record["architecture"])
-        for name, tensor in tensors.items():
-            if tensor.dtype != torch.float16 or not tensor.isfinite().all():
-                raise ValueError(f"{name} is not finite in half precision")
-        weights = {name: tensor.float() for name, tensor in tensors.items()}
-        model.load_state_dict(weights, assign=True)
+        model = rebuilt(tensors, ContextUnet, **record["architecture"])
         names, shape, meta = (record[k] for k in ("context", "image_shape", "meta"))
         check_record(model, names, shape, meta)
-    except (KeyError, TypeError, RuntimeError, ValueError) as problem:
-        raise ValueError(f"{path}: not a checkpoint of ours ({problem})") from None
     # Convolutions on a CPU are fastest with channels last.
     model = model.eval().to(device, memory_format=torch.channels_last)
     return Checkpoint(model, schedule, tuple(names), tuple(shape), meta)
@@ -122,16 +110,43 @@ def check_record(model: ContextUnet, names: list, shape: list, meta: dict) -> No
     """ValueError unless names, image shape and training record fit the model."""
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not texts or len(names) != model.context_size:
-        raise ValueError(f"context: {model.context_size} names needed, got {names!r}")
+        refuse("context", f"a list of {model.context_size} names", names)
     sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
     fits = sizes and len(shape) == 3 and shape[0] == model.in_channels
     if not fits or any(size % 4 or not 4 <= size <= 1024 for size in shape[1:]):
-        raise ValueError(
-            f"image_shape: ({model.in_channels},H,W), H and W multiples of 4 up to "
-            f"1024, is needed, got {shape!r}"
-        )
+        wanted = f"({model.in_channels},H,W), H and W multiples of 4 up to 1024,"
+        refuse("image_shape", wanted, shape)
     if not isinstance(meta, dict):
-        raise ValueError(f"meta: a dict is needed, got {meta!r}")
+        refuse("meta", "a dict", meta)
+
+
+def halves(model: nn.Module) -> dict[str, Tensor]:
+    """Its weights in half precision; ValueError for one that this cannot hold."""
+    tensors = {name: v.half() for name, v in model.state_dict().items()}
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"model: {name} is not finite in half precision")
+    return tensors
+
+
+def rebuilt(tensors: dict[str, Tensor], kind: type, **sizes) -> nn.Module:
+    """A model of this kind and these sizes, with weights from halves, in float32."""
+    with torch.device("meta"):  # a size that is a lie costs no memory
+        model = kind(**sizes)
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float16 or not tensor.isfinite().all():
+            raise ValueError(f"{name} is not finite in half precision")
+    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
+    return model
+
+
+@contextmanager
+def ours(path: Path, what: str) -> Iterator[None]:
+    """Whatever goes wrong inside means that the file at path is not what it should."""
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, ValueError) as problem:
+        raise ValueError(f"{path}: not {what} of ours ({problem})") from None
 
 
 def usable(device: str | torch.device | None) -> torch.device:
@@ -140,7 +155,7 @@ def usable(device: str | torch.device | None) -> torch.device:
         return torch.empty(0, device=device or "cpu").device
     except (RuntimeError, AssertionError, TypeError) as problem:
         why = str(problem).splitlines()[0]
-        raise ValueError(f"device: {device!r} is not usable here ({why})") from None
+        refuse("device", f"one of this machine, such as 'cpu' ({why}),", device)
 
 
 def checksum(tensors: dict[str, Tensor], record: dict) -> str:
@@ -153,29 +168,38 @@ def checksum(tensors: dict[str, Tensor], record: dict) -> str:
     return digest.hexdigest()
 
 
+def fingerprint(*tensors: Tensor) -> str:
+    """Their shapes and a checksum, for settings that must be the same."""
+    named = {str(i): tensor for i, tensor in enumerate(tensors)}
+    return f"{[tuple(t.shape) for t in tensors]} {checksum(named, {})[:16]}"
+
+
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) -> None:
-    """Write tensors and a JSON record to one safetensors file, whole or not at all."""
+    """Write tensors, a JSON record and their checksum to one safetensors file.
+
+    The file appears whole or not at all: after an OSError the old one is in place.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.part")  # what a kill leaves is reused
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    record = json.dumps(record | {"sha256": checksum(tensors, record)})
     try:
-        save_file(tensors, part, metadata={"record": json.dumps(record)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata={"record": record})
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(part, 0o666 & ~umask)  # as any new file; safetensors makes it 600
         os.replace(part, path)
-    except SafetensorError as problem:  # a full disk, for instance
+    except (OSError, SafetensorError) as problem:  # a full disk, for instance
         raise OSError(f"{path}: cannot be written ({problem})") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
-def read_tensors(
-    path: str | Path, largest: int = LARGEST_FILE
-) -> tuple[dict[str, Tensor], dict]:
+def read_tensors(path, largest: int = LARGEST_FILE) -> tuple[dict[str, Tensor], dict]:
     """Read what write_tensors wrote; ValueError if the file is anything else."""
     size = Path(path).stat().st_size
     if size > largest:
@@ -189,37 +213,28 @@ def read_tensors(
         raise ValueError(f"{path}: not a readable checkpoint ({problem!r})") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}: not a checkpoint of ours")
+    if record.pop("sha256", None) != checksum(tensors, record):
+        raise ValueError(f"{path}: damaged (its checksum); get it again or remove it")
     return tensors, record
 
 
 def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
     """All that an update of train changes, by name: the tensors themselves."""
     tensors = {"losses": losses}
-    tensors |= {f"model.{name}": v for name, v in model.state_dict().items()}
-    tensors |= {f"ema.{name}": v for name, v in ema.state_dict().items()}
+    for part, module in (("model", model), ("ema", ema)):
+        tensors |= {f"{part}.{k}": v for k, v in module.state_dict().items()}
     for name, parameter in model.named_parameters():
-        # AdamW makes its moments in its first update: make the same ones before it.
-        optimiser.state[parameter] = optimiser.state[parameter] or {
-            "step": torch.tensor(0.0),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
         moments = optimiser.state[parameter].items()
         tensors |= {f"optimiser.{name}.{key}": v for key, v in moments}
     return tensors
 
 
-def save_state(path, live: dict[str, Tensor], settings: dict, step, seconds) -> None:
-    """Write the state of an unfinished run, whole or not at all."""
-    record = {"settings": settings, "step": step, "seconds": seconds}
-    write_tensors(path, live, record)
-
-
 def read_state(path) -> tuple[dict[str, Tensor], dict]:
-    """The tensors and the record of a stored state; ValueError if it is none."""
+    """A stored state: its tensors; its settings, step, seconds. ValueError if none."""
     tensors, record = read_tensors(path, LARGEST_STATE)
     kinds = {"settings": dict, "step": int, "seconds": float}
-    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+    fits = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
+    if not fits or not isinstance(record["settings"].get("steps"), int):
         raise ValueError(f"state: {path} is not the state of a run; move it away")
     return tensors, record
 
@@ -231,12 +246,10 @@ def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, floa
     """
     stored, record = read_state(path)
     other = [k for k in settings if record["settings"].get(k) != settings[k]]
-    shapes = [{k: v.shape for k, v in tensors.items()} for tensors in (live, stored)]
-    if other or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"state: {path} is of another run ({', '.join(other) or 'another model'}); "
-            f"move it away to start afresh"
-        )
+    kinds = [{k: (v.shape, v.dtype) for k, v in x.items()} for x in (live, stored)]
+    if other or kinds[0] != kinds[1]:
+        why = ", ".join(other) or "another model"
+        raise ValueError(f"state: {path} is of another run ({why}); move it away")
     with torch.no_grad():
         for name, tensor in live.items():
             tensor.copy_(stored[name])

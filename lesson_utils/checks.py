@@ -1,11 +1,16 @@
 """Self-checks of the exercises: each takes the learner's function and reports on it."""
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
+from itertools import pairwise
 
 import torch
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .sampling import clipped, ddim_step, noise_like
+from .sampling import clipped, ddim_step, guide, noise_like
 from .schedule import Schedule
+from .unet import ResBlock, time_embedding
 
 
 def check(function: Callable, oracle: Callable, cases: Iterable[tuple]) -> bool:
@@ -17,62 +22,149 @@ def check(function: Callable, oracle: Callable, cases: Iterable[tuple]) -> bool:
     """
     largest, cases = 0.0, list(cases)
     for case in cases:
-        expected = torch.as_tensor(oracle(*case), dtype=torch.double)
-        try:
-            got = function(*case)
-            if got is None or got is ...:
-                print(f"not yet: {function.__name__} gives {got} so far")
-                return False
-            got = torch.as_tensor(got, dtype=torch.double)
-        except Exception as problem:  # a learner's function may raise anything
-            print(f"not yet: {function.__name__}{_brief(case)} raises {problem!r}")
+        found = _difference(function, oracle, case)
+        if isinstance(found, str):
+            name = getattr(function, "__name__", repr(function))  # of a partial, say
+            print(f"not yet: {name}{found}")
             return False
-        if got.shape != expected.shape:
-            shapes = f"{tuple(got.shape)}, expected {tuple(expected.shape)}"
-            print(f"not yet: {function.__name__}{_brief(case)} has shape {shapes}")
-            return False
-        difference = float((got - expected).abs().max())
-        if not difference <= 1e-5:
-            print(
-                f"not yet: {function.__name__}{_brief(case)} is off by {difference:g}"
-            )
-            return False
-        largest = max(largest, difference)
+        largest = max(largest, found)
     print(f"yes: largest difference {largest:.1e} in {len(cases)} cases")
     return True
 
 
-def check_times(function: Callable[[int, int], list[int]]) -> bool:
+def _difference(function: Callable, oracle: Callable, case: tuple) -> float | str:
+    """How far apart the results are or, in words, what is wrong with the function's."""
+    where = f"({', '.join(map(_brief, case))})"
+    expected = torch.as_tensor(oracle(*case), dtype=torch.double)
+    try:
+        got = function(*deepcopy(case))  # which it may change in place
+        if got is None or got is ...:
+            return f" gives {got} so far"
+        got = torch.as_tensor(got, dtype=torch.double)
+    except Exception as problem:  # a learner's function may raise anything
+        return f"{where} raises {problem!r}"
+    if got.shape != expected.shape:
+        return f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+    difference = float((got - expected).abs().max())
+    return difference if difference <= 1e-5 else f"{where} is off by {difference:g}"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"tensor{tuple(value.shape)}"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)[:30]
+
+
+def _check_in(cases: Iterable[tuple]) -> Callable:
+    """Turn a right function into the check of a learner's; name and text stay."""
+    cases = list(cases)
+
+    def checker(oracle: Callable) -> Callable[[Callable], bool]:
+        def checks(function: Callable) -> bool:
+            return check(function, oracle, cases)
+
+        checks.__name__ = checks.__qualname__ = oracle.__name__
+        checks.__doc__ = oracle.__doc__
+        return checks
+
+    return checker
+
+
+LEVELS = (0.1, 0.5, 0.9)  # of alpha_bar
+ONE, DRAW = torch.ones(1, 1, 1, 1, dtype=torch.double), torch.Generator().manual_seed(0)
+PAIRS = [noise_like(ONE.expand(2, 4, 1, 4, 4), DRAW).unbind() for _ in range(3)]
+AT_LEVELS = [(*pair, ab) for pair in PAIRS for ab in LEVELS]
+TIMES = [0, 1, 2, 25, 100, 101, 250, 475, 499, 500]
+SHARES = [{}, {"food": 1}, {"hero": 0.5, "spell": 0.5}, {"spell": 2}]
+SIZES = [(1, 4), (16, 32), (9, 2)]
+JUMPS = [(t, s) for s, t in pairwise(Schedule.linear().alpha_bar[TIMES].tolist())]
+
+
+@_check_in((x0, ab, eps) for x0, eps, ab in AT_LEVELS)
+def check_noised(x0, ab_t, eps):
+    """function(x0, ab_t, eps) must give x_t (DDPM eq. 4)."""
+    return Schedule([1.0, ab_t]).add_noise(x0, torch.ones(4, dtype=torch.int64), eps)
+
+
+@_check_in((torch.linspace(0.1 / T, 20 / T, T).tolist(),) for T in (25, 100, 500))
+def check_levels(betas):
+    """function([β_1, …, β_T]) must give the T + 1 values of alpha_bar, from 1 on."""
+    return Schedule.linear(len(betas), betas[0], betas[-1]).alpha_bar
+
+
+@_check_in(JUMPS)
+def check_posterior(ab_t, ab_s):
+    """function(ab_t, ab_s) must give DDPM's posterior variance (DDPM eq. 7)."""
+    with_noise, _ = ddim_step(0 * ONE, 0 * ONE, ab_t, ab_s, 1.0, ONE)
+    return float(with_noise) ** 2  # what the noise adds to a step of η = 1, squared
+
+
+@_check_in((T, S) for T in (10, 100, 500) for S in (1, 3, T // 2, T - 3, T))
+def check_times(T, steps):
     """function(T, steps) must give steps + 1 uniform times T … 0, for any steps."""
-    schedule = {T: Schedule.linear(T) for T in (10, 100, 500)}
-    cases = [(T, S) for T in schedule for S in (1, 3, T // 2, T - 3, T)]
-    return check(function, lambda T, S: schedule[T].timesteps(S), cases)
+    return Schedule.linear(T).timesteps(steps)
 
 
-def check_sigma(function: Callable[[float, float, float], float]) -> bool:
+@_check_in((*jump, eta) for jump in JUMPS for eta in (0, 0.3, 1))
+def check_sigma(ab_t, ab_s, eta):
     """function(ab_t, ab_s, eta) must give σ (DDIM eq. 16)."""
-    one = torch.ones(1, 1, 1, 1, dtype=torch.double)
-
-    def sigma(ab_t, ab_s, eta):  # what the noise adds to the step
-        with_noise, _ = ddim_step(0 * one, 0 * one, ab_t, ab_s, eta, one)
-        return float(with_noise)
-
-    levels = Schedule.linear().alpha_bar[[0, 1, 25, 250, 475, 500]].tolist()
-    pairs = zip(levels[1:], levels, strict=False)
-    return check(function, sigma, [(t, s, e) for t, s in pairs for e in (0, 0.3, 1)])
+    return ddim_step(0 * ONE, 0 * ONE, ab_t, ab_s, eta, ONE)[0].item()
 
 
-def check_clipped(function: Callable) -> bool:
+@_check_in(AT_LEVELS)
+def check_clipped(x, eps, ab_t):
     """function(x, eps, ab_t) must give the eps whose guess of x_0 is cut at [-1, 1]."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.zeros(4, 1, 4, 4, dtype=torch.double)
-    draws = [(noise_like(x, generator), noise_like(x, generator)) for _ in range(3)]
-    return check(function, clipped, [(*d, ab) for d in draws for ab in (0.1, 0.5, 0.9)])
+    return clipped(x, eps, ab_t)
 
 
-def _brief(case: tuple) -> str:
-    shown = [
-        f"tensor{tuple(a.shape)}" if isinstance(a, torch.Tensor) else f"{a:g}"
-        for a in case
-    ]
-    return f"({', '.join(shown)})"
+@_check_in((*pair, decay) for pair in PAIRS for decay in (0.0, 0.9, 0.99))
+def check_average(average, weights, decay):
+    """function(average, weights, decay) must give the next moving average."""
+    get_ema_multi_avg_fn(decay)([average := average.clone()], [weights], 1)
+    return average
+
+
+@_check_in(AT_LEVELS)
+def check_guess(x_t, eps, ab_t):
+    """function(x_t, eps, ab_t) must give the guess of x_0 (DDIM eq. 9)."""
+    return ddim_step(x_t, eps, ab_t, 1.0)[1]
+
+
+@_check_in((ab, gamma) for ab in LEVELS for gamma in (0.0, 0.5, 1.0))
+def check_weight(ab_t, gamma):
+    """function(ab_t, gamma) must give the P2 weight of a time with k = 1."""
+    return (1 - ab_t) ** gamma
+
+
+@_check_in((*pair, scale) for pair in PAIRS for scale in (0.0, 1.0, 2.5))
+def check_guided(with_c, without_c, scale):
+    """function(with_c, without_c, scale) must give the guided eps (guidance eq. 6)."""
+
+    def model(x, t, c):
+        return without_c if c is None else torch.cat([with_c, without_c])[: len(x)]
+
+    return guide(model, torch.ones(4, 1), scale)(with_c, torch.ones(4))
+
+
+@_check_in((["hero", "food", "spell"], shares) for shares in SHARES)
+def check_mixed(names, shares):
+    """function(names, {name: share}) must give a context (1,K)."""
+    return torch.tensor([[float(shares.get(name, 0)) for name in names]])
+
+
+@_check_in((t, dim) for t in (0.002, 0.01, 0.02) for dim in (2, 8, 48))
+def check_embedding(t, dim):
+    """function(t, dim) must give dim/2 sines, then dim/2 cosines, of one t/T."""
+    return time_embedding(torch.tensor([t]), dim)[0]
+
+
+@_check_in([(8, 8, 4), (48, 96, 192), (96, 48, 192)])
+def check_parameters(c_in, c_out, dim):
+    """function(c_in, c_out, dim) must give the number of weights of a ResBlock."""
+    return sum(p.numel() for p in ResBlock(c_in, c_out, dim).parameters())
+
+
+@_check_in(torch.randn(3, n, d, generator=DRAW).double() for n, d in SIZES)
+def check_attention(q, k, v):
+    """function(q, k, v), all (n,d), must give softmax(qkᵀ/√d) v (Transformer eq. 1)."""
+    return F.scaled_dot_product_attention(q, k, v)

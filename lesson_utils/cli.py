@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import re
 import sys
 import time
 from itertools import islice
@@ -10,13 +11,14 @@ from pathlib import Path
 import torch
 
 from . import data as sources
+from .arguments import refuse, whole
 from .checkpoint import CHECKPOINTS, read_state, save, usable
-from .schedule import Schedule, whole
+from .schedule import Schedule
 from .training import train
 from .unet import ContextUnet
 from .viz import progress
 
-STEPS = 36_000  # what the shipped sprites took
+STEPS = 30_000  # what the shipped sprites took
 STATES = CHECKPOINTS.parent / "build/train"
 
 
@@ -25,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lesson_utils", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     options = commands.add_parser("train", help="train a checkpoint, or go on")
-    options.add_argument("--dataset", default="sprites", help="sprites")
+    options.add_argument("--dataset", default="sprites", help="or a folder (README)")
+    options.add_argument("--size", type=int, help="of a folder's pictures; default 16")
     length = options.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help=f"updates; default {STEPS:,}")
     length.add_argument("--minutes", type=float, help="instead: as many as fit")
@@ -36,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--bfloat16", action="store_true", help="autocast")
     options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
-    options.add_argument("--out", type=Path, help="default: checkpoints/DATASET")
-    options.add_argument("--state", type=Path, help="default: build/train/DATASET")
+    options.add_argument("--out", type=Path, help="default: in checkpoints/")
+    options.add_argument("--state", type=Path, help="default: in build/train/")
     options.set_defaults(run=run_train)
     chosen = parser.parse_args(arguments)
     try:
@@ -46,30 +49,25 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "\nstopped; the same command goes on from the last state", file=sys.stderr
-        )
+        how = "the same command goes on from the last state"
+        print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     return 0
 
 
 def run_train(chosen: argparse.Namespace) -> None:
     """Train from the start or from the last state, then write the checkpoint."""
-    name = f"{chosen.dataset}.safetensors"
-    out, state = chosen.out or CHECKPOINTS / name, chosen.state or STATES / name
+    own = chosen.out and chosen.state  # then any folder's name will do
+    name = Path(chosen.dataset).resolve().name if own else sources.label(chosen.dataset)
+    out = chosen.out or CHECKPOINTS / f"{name}.safetensors"
+    state = chosen.state or STATES / f"{name}.safetensors"
     if out.suffix != ".safetensors" or out.resolve() == state.resolve():
-        raise ValueError(
-            f"--out: a .safetensors file, not --state's, needed, got {out}"
-        )
+        refuse("--out", "a .safetensors file, not --state's,", str(out))
     device = str(usable(chosen.device or best_device()))
-    data, schedule = sources.dataset(chosen.dataset), Schedule.linear()
-    settings = {
-        "batch_size": chosen.batch_size,
-        "peak": chosen.learning_rate,
-        "ema_decay": chosen.ema_decay,
-        "seed": chosen.seed,
-        "bfloat16": chosen.bfloat16,
-    }
+    data, schedule = sources.dataset(chosen.dataset, chosen.size), Schedule.linear()
+    settings = {"batch_size": chosen.batch_size, "peak": chosen.learning_rate}
+    settings |= {"ema_decay": chosen.ema_decay, "seed": chosen.seed}
+    settings |= {"bfloat16": chosen.bfloat16}
 
     def new_model() -> ContextUnet:
         torch.manual_seed(chosen.seed)
@@ -85,43 +83,32 @@ def run_train(chosen: argparse.Namespace) -> None:
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
     updates = train(new_model(), schedule, data, steps, state=state, **settings)
-    label = f"{chosen.dataset} on {device}"
+    label = f"{name} on {device}"
     for update in progress(updates, total=steps - done, label=label):
         loss = update.losses
-    save(
-        out,
-        update.ema,
-        schedule,
-        data.names,
-        tuple(data.x.shape[1:]),
-        data=f"{chosen.dataset}, {len(data.x):,} pictures",
-        steps=steps,
-        images_seen=steps * chosen.batch_size,
-        seconds=round(update.seconds),
-        loss=round(float(loss[-1000:].mean()), 5),
-        loss_curve=[round(float(v.mean()), 5) for v in loss.chunk(100)],
-        settings=settings,
-        machine=machine(device),
-    )
+    mean = round(float(loss[-1000:].mean()), 5)
+    meta = {"data": f"{name}, {len(data.x):,} pictures", "steps": steps, "loss": mean}
+    meta |= {"images_seen": steps * chosen.batch_size, "seconds": round(update.seconds)}
+    meta["loss_curve"] = [round(float(v.mean()), 5) for v in loss.chunk(100)]
+    meta |= {"settings": settings, "machine": machine(device)}
+    save(out, update.ema, schedule, data.names, tuple(data.x.shape[1:]), **meta)
     state.unlink(missing_ok=True)
-    print(f"{out}: {out.stat().st_size:,} bytes, loss {loss[-1000:].mean():.4f}")
+    print(f"{out}: {out.stat().st_size:,} bytes, loss {mean:.4f}")
 
 
 def steps_in(seconds: float, model, schedule, data, settings: dict) -> int:
     """How many updates fit into so many seconds, measured over 30 of them."""
     if not 0 < seconds < 1e7:
-        raise ValueError(f"--minutes: a number above 0, got {seconds / 60:g}")
-    times = []
-    for _ in islice(train(model, schedule, data, 1000, **settings), 35):
-        times.append(time.perf_counter())
+        refuse("--minutes", "a number above 0", seconds / 60)
+    updates = islice(train(model, schedule, data, 1000, **settings), 35)
+    times = [time.perf_counter() for _ in updates]
     return max(1, round(seconds * 30 / (times[-1] - times[4])))
 
 
 def best_device() -> str:
     """cuda, mps or cpu: the first that this machine has."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return next((name for name in has if has[name]), "cpu")
 
 
 def machine(device: str) -> str:
@@ -135,8 +122,6 @@ def machine(device: str) -> str:
 
 def cpu_name() -> str:
     """The processor's own name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(x for x in lines if x.startswith("model name")).split(": ")[1]
-    except (OSError, StopIteration, IndexError):
-        return platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    name = re.search(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
+    return name[1] if name else platform.processor() or platform.machine()

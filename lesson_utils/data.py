@@ -1,11 +1,24 @@
 """Training pictures: each source gives the same three things."""
 
+import os
+from glob import glob
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
+from warnings import catch_warnings
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from .arguments import refuse, whole
 from .sprites import SPRITE_CLASSES, draw_sprites
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 11.3
+LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
+LARGEST_SIDE = 8192  # pixels of a picture file: 64 megapixels, if it is a square
+LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
 
 
 class Pictures(NamedTuple):
@@ -30,6 +43,100 @@ def sprites(n: int = 50_000, seed: int = 0) -> Pictures:
     return Pictures(to_unit(images), torch.from_numpy(labels), SPRITE_CLASSES)
 
 
+def image_folder(path: str | Path, size: int = 16) -> Pictures:
+    """A folder of class folders: x (N,3,size,size), c (N,K) one-hot, names sorted.
+
+    size: a multiple of 4 in 4..1024. Takes FORMATS, of a film the first frame; follows
+    links; skips hidden files, LITTER and texts beside the class folders. ValueError,
+    naming the file, for all else, pictures too large (LARGEST_SIDE) or too many.
+    """
+    if whole("size", size, 4, 1024) % 4:
+        refuse("size", "a multiple of 4 in 4..1024", size)
+    root, kinds = located(path), Image.registered_extensions()
+    folders = [entry for entry in listed(root) if entry.is_dir()]
+    for entry in listed(root):
+        if entry not in folders and kinds.get(entry.suffix.lower()) in FORMATS:
+            raise ValueError(f"{entry}: outside the class folders; move it into one")
+    files = {folder.name: listed(folder) for folder in folders}
+    found, K = {name: len(each) for name, each in files.items()}, len(files)
+    if K < 2 or 0 in found.values():
+        raise ValueError(f"{root}: two or more folders of pictures needed, got {found}")
+    classes = [k for k, n in enumerate(found.values()) for _ in range(n)]
+    if len(classes) * max(3 * size**2, K) > LARGEST_DATA:
+        raise ValueError(f"{root}: {len(classes):,} files: too many for size {size}")
+    images = np.stack([read_picture(p, int(size)) for p in chain(*files.values())])
+    return Pictures(to_unit(images), torch.eye(K)[classes], tuple(files))
+
+
+def read_picture(path: Path, size: int) -> np.ndarray:
+    """A picture as uint8 (size,size,3), on a white square: averages shrink it."""
+    try:
+        if not path.is_file():
+            raise ValueError("a folder inside a class folder, or a broken link")
+        with catch_warnings(action="ignore"), Image.open(path, "r", FORMATS) as image:
+            if max(image.size) > LARGEST_SIDE or image.mode[0] in "IF":
+                raise ValueError(f"{image.size} pixels of mode {image.mode}")
+            image = ImageOps.exif_transpose(image).convert("RGBA")
+    except Exception as problem:  # a decoder may raise anything
+        hint = f"save it as 8-bit PNG, sides up to {LARGEST_SIDE:,}, or move it away"
+        raise ValueError(f"{path}: no picture ({problem}); {hint}") from None
+    side = max(image.size)
+    block = max(side // size, 1)  # of enlarged pixel art: none is cut in two
+    place = tuple((side - n) // 2 // block * block for n in image.size)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(image, place, image)
+    how = Image.Resampling.BOX if side > size else Image.Resampling.NEAREST
+    return np.asarray(square.resize((size, size), how))
+
+
+def npy_pair(images: str | Path, labels: str | Path) -> Pictures:
+    """Two .npy files: x (N,3,H,W), c (N,K), names "class 0", "class 1", …
+
+    images: uint8 (N,H,W,3), H and W multiples of 4 in 4..1024; labels: finite numbers
+    (N,K). ValueError, naming the file, for all else, before it takes memory for it.
+    """
+    x, c = mapped(images), mapped(labels)
+    sides = x.shape[1:3] if x.ndim == 4 and x.shape[3] == 3 and len(x) else [0]
+    if x.dtype != np.uint8 or any(n % 4 or not 4 <= n <= 1024 for n in sides):
+        wanted = "uint8 (N,H,W,3) is needed, H and W multiples of 4 in 4..1024"
+        raise ValueError(f"{images}: {wanted}, got {x.dtype} {x.shape}; convert or pad")
+    if c.dtype.kind not in "biuf" or c.ndim != 2 or len(c) != len(x) or c.shape[1] < 2:
+        wanted = f"numbers ({len(x)},K), K >= 2, are needed, got {c.dtype} {c.shape}"
+        raise ValueError(f"{labels}: {wanted}; of classes, np.eye(K)[numbers] are such")
+    c = torch.from_numpy(c.astype(np.float64)).float()
+    if not c.isfinite().all() or (c == c[0]).all():
+        what = "NaN or infinite numbers, or the same in all rows"
+        raise ValueError(f"{labels}: {what}; two classes or more are needed")
+    names = tuple(f"class {k}" for k in range(c.shape[1]))
+    return Pictures(to_unit(np.array(x)), c, names)
+
+
+def mapped(path: str | Path) -> np.ndarray:
+    """A .npy file as an array that takes no memory yet; ValueError if it is none."""
+    try:
+        with catch_warnings(action="ignore"):  # of headers that lie
+            array = np.lib.format.open_memmap(located(path), mode="r")
+        if array.size > LARGEST_DATA:
+            raise ValueError(f"{array.size:,} numbers, over {LARGEST_DATA:,}")
+    except Exception as problem:  # a header may be anything
+        what = "no whole .npy file of numbers, as np.save writes it"
+        raise ValueError(f"{path}: {what} ({problem})") from None
+    return array
+
+
+def located(path: str | Path, name: str = "path") -> Path:
+    """path in full, ~ being the user's own folder; name: what the caller calls it."""
+    if not isinstance(path, str | os.PathLike) or path == "" or "\0" in str(path):
+        refuse(name, "a name or a path", path)
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def listed(folder: Path) -> list[Path]:
+    """What can be seen in a folder, by name, without hidden files and LITTER."""
+    names = sorted(glob("*", root_dir=folder))
+    return [folder / name for name in names if name.lower() not in LITTER]
+
+
 def to_unit(images) -> Tensor:
     """uint8 pictures (N,H,W,C) in 0..255 -> float32 (N,C,H,W) in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
@@ -38,11 +145,31 @@ def to_unit(images) -> Tensor:
 SOURCES = {"sprites": sprites}
 
 
-def dataset(name: str) -> Pictures:
-    """The data set of this name, as training uses it.
+def label(name_or_path: str | Path) -> str:
+    """What a data set's files are called; ValueError for a folder named as ours."""
+    folder = located(name_or_path, "name_or_path")
+    if os.fspath(name_or_path) not in SOURCES and folder.name.lower() in SOURCES:
+        what = "is called like a data set of ours; rename it, or name the checkpoint"
+        raise ValueError(f"name_or_path: {folder} {what} (--out and --state)")
+    return folder.name
 
-    Raises ValueError for an unknown name.
+
+def dataset(name_or_path: str | Path, size: int | None = None) -> Pictures:
+    """The data set of this name or in this folder, as training uses it.
+
+    name_or_path: one of SOURCES, or a folder: npy_pair's if two .npy files are in it,
+    else image_folder's, where size counts, 16 if None. ValueError for all else.
     """
-    if name not in SOURCES:
-        raise ValueError(f"name: one of {', '.join(SOURCES)}, got {name!r}")
-    return SOURCES[name]()
+    folder = located(name_or_path, "name_or_path")
+    name, inside = os.fspath(name_or_path), listed(folder)
+    arrays = [entry for entry in inside if entry.suffix.lower() == ".npy"]
+    if size is not None and (name in SOURCES or arrays):
+        refuse("size", f"none for {name}, which has its own,", size)
+    if name in SOURCES:
+        return SOURCES[name]()
+    if len(arrays) == 2:
+        return npy_pair(*sorted(arrays, key=lambda path: -mapped(path).ndim))
+    if not arrays and any(entry.is_dir() for entry in inside):
+        return image_folder(folder, 16 if size is None else size)
+    wanted = "a folder of class folders with pictures, or one with two .npy files"
+    raise ValueError(f"name_or_path: {', '.join(SOURCES)}, {wanted}, got {folder}")

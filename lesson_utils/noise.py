@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .schedule import whole
+from .arguments import refuse, whole
 
 
 def initial_noise(n: int, shape: tuple, seed: int = 0, start: int = 0) -> Tensor:
@@ -13,6 +13,8 @@ def initial_noise(n: int, shape: tuple, seed: int = 0, start: int = 0) -> Tensor
     The noise of picture start + i depends on seed and start + i alone, never on n.
     Raises ValueError for an n below 1, a negative seed or start, an impossible shape.
     """
+    if not isinstance(shape, list | tuple):
+        refuse("shape", "sizes (C,H,W)", shape)
     shape = [whole("shape", size, 1) for size in shape]
     generators = _generators(n, seed, start, stream=0)
     return torch.stack([torch.randn(shape, generator=g) for g in generators])

@@ -7,12 +7,19 @@ of x, and progress bars, films and timing wrap them from outside.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from numbers import Real
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .arguments import (
+    check_clipping,
+    check_generator,
+    check_guide,
+    check_sampler,
+    check_step,
+    refuse,
+)
 from .schedule import Schedule
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
@@ -40,11 +47,10 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
     above 1: pushed away from no context (the paper's w is scale - 1). Any other than 0
     and 1 costs two evaluations, which run as one batch of 2 B.
-    Raises ValueError for a scale that is negative or not finite.
+    Raises ValueError for a scale that is negative or not finite, or a c not (B,K).
     Source: classifier-free guidance (Ho & Salimans 2022), eq. 6.
     """
-    if not isinstance(scale, Real) or not 0 <= scale < float("inf"):
-        raise ValueError(f"scale: a number of 0 or more is needed, got {scale!r}")
+    check_guide(model, c, scale)
     if c is None or scale in (0, 1):
         return lambda x, t: model(x, t, c if scale else None)
 
@@ -69,10 +75,8 @@ def ddpm(
     list with one a picture, or None for torch's own. Yields T Steps, no gradients.
     Raises ValueError, at the call, for arguments that make no sense.
     """
+    check_sampler(eps_fn, x, schedule, generator, variance=variance)
     ab = schedule.alpha_bar.tolist()
-    check_sampler(x, generator)
-    if variance not in ("posterior", "beta"):
-        raise ValueError(f"variance: 'posterior' or 'beta', got {variance!r}")
 
     @torch.no_grad()
     def loop(x: Tensor) -> Steps:
@@ -82,9 +86,8 @@ def ddpm(
             x0 = (x - (1 - ab[t]) ** 0.5 * eps) / ab[t] ** 0.5
             x = (x - beta / (1 - ab[t]) ** 0.5 * eps) / alpha**0.5  # (11)
             if t > 1:  # z = 0 in the last step
-                posterior = (1 - ab[t - 1]) / (1 - ab[t])  # (7)
-                variance_t = beta * (posterior if variance == "posterior" else 1)
-                x = x + variance_t**0.5 * noise_like(x, generator)
+                share = (1 - ab[t - 1]) / (1 - ab[t]) if variance == "posterior" else 1
+                x = x + (share * beta) ** 0.5 * noise_like(x, generator)  # (7)
             yield Step(t - 1, x, x0)
 
     return loop(x)
@@ -107,7 +110,7 @@ def ddim_step(
     eta above 0, where noise is missing or s is not before t.
     Source: DDIM eq. 9 (x0), 12 (x_s) and 16 (σ).
     """
-    check_step(x, ab_t, ab_s, eta, noise)
+    check_step(x, eps, ab_t, ab_s, eta, noise)
     x0 = (x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5  # (9)
     if eta == 0 or ab_s == 1:  # σ = 0
         return ab_s**0.5 * x0 + (1 - ab_s) ** 0.5 * eps, x0  # (12)
@@ -137,8 +140,8 @@ def ddim(
     evaluation of eps_fn, no gradients.
     Raises ValueError, at the call, for arguments that make no sense.
     """
+    check_sampler(eps_fn, x, schedule, generator, eta)
     times, ab = schedule.timesteps(steps, spacing), schedule.alpha_bar.tolist()
-    check_sampler(x, generator, eta)
 
     @torch.no_grad()
     def loop(x: Tensor) -> Steps:
@@ -156,14 +159,16 @@ def ddim(
 def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
 
-    The guess clipped alone would contradict eps. ab_t must be below 1.
+    The guess clipped alone would contradict eps. ab_t must be in (0, 1).
     """
+    check_clipping(x, eps, ab_t)
     x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
     return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
 
 
 def noise_like(x: Tensor, generator: Generators = None) -> Tensor:
     """Standard normal noise (B,C,H,W) for x, image by image if generator is a list."""
+    check_generator(x, generator)
     if isinstance(generator, list | tuple):
         draws = [noise_like(image, g) for image, g in zip(x, generator, strict=True)]
         return torch.stack(draws)
@@ -177,37 +182,7 @@ def last(steps: Iterable[Step]) -> Tensor:
 
     Keeps one step at a time. Raises ValueError if there is no step.
     """
-    end = deque(steps, maxlen=1)
-    if not end:
-        raise ValueError("steps: no step to take the last of; was it run already?")
+    end = deque(steps if isinstance(steps, Iterable) else (), maxlen=1)
+    if not end or not isinstance(getattr(end[0], "x", None), Tensor):
+        refuse("steps", "a sampler, such as ddim(…), that has not run yet,", steps)
     return end[0].x
-
-
-def check_step(x: Tensor, ab_t: float, ab_s: float, eta, noise: Tensor | None) -> None:
-    """ValueError unless ddim_step can be taken with these arguments."""
-    check_eta(eta)
-    if not (0 < ab_t <= 1 and 0 < ab_s <= 1):
-        raise ValueError(f"ab_t, ab_s: numbers in (0, 1] needed, got {ab_t}, {ab_s}")
-    if eta != 0 and not ab_t < ab_s:
-        raise ValueError(f"ab_s: with eta = {eta}, above ab_t = {ab_t}, got {ab_s}")
-    if eta != 0 and ab_s < 1 and noise is None:
-        raise ValueError(f"noise: eta = {eta} needs noise of shape {tuple(x.shape)}")
-
-
-def check_sampler(x: Tensor, generator: Generators, eta: float | str = 0.0) -> None:
-    """ValueError unless a sampler can start from x with these arguments."""
-    check_eta(eta)
-    if x.ndim != 4 or not len(x) or not x.is_floating_point():
-        kind = f"{x.dtype} of shape {tuple(x.shape)}"
-        raise ValueError(f"x: float noise (B,C,H,W), B >= 1, is needed, got {kind}")
-    several = isinstance(generator, list | tuple)
-    each = generator if several else [generator] * (generator is not None)
-    known = all(isinstance(g, torch.Generator) for g in each)
-    if not known or (several and len(each) != len(x)):
-        raise ValueError(f"generator: one, or one for each of {len(x)} images, needed")
-
-
-def check_eta(eta: float | str) -> None:
-    """ValueError unless eta is a number in [0, 1] or "sigma-hat"."""
-    if eta != "sigma-hat" and not (isinstance(eta, Real) and 0 <= eta <= 1):
-        raise ValueError(f"eta: a number in [0, 1] or 'sigma-hat', got {eta!r}")

@@ -2,15 +2,11 @@
 
 A sprite is composed like a paper doll: an archetype ("knight", "cheese") names a stack
 of slots, a slot names interchangeable parts, and chance picks one part for every slot.
-The parts are drawn in sprites.txt as ASCII art, side by side, as on a sprite sheet.
-
-    .  empty     #  dark, as the outline     w  shine     ~  rubs out what lies below
-    123  456  789  abc  def     light, base and shade of the materials A, B, C, S, H
-
-A recipe chooses for every material a pool of colour ramps. What the sheets leave out is
-added to all alike: a one-pixel outline, the shaded right-hand edges, the flip, and the
-position. Everything is integer arithmetic on the raw stream of PCG64, which NumPy keeps
-stable, so a seed gives the same bytes everywhere.
+The parts are ASCII art in sprites.txt, whose head tells how to read it. A recipe
+chooses for every material a pool of colour ramps. What the sheets leave out is added to
+all alike: a one-pixel outline, the shaded right-hand edges, the flip, and the position.
+Everything is integer arithmetic on the raw stream of PCG64, which NumPy keeps stable,
+so a seed gives the same bytes everywhere.
 """
 
 import numbers
@@ -26,63 +22,18 @@ SIZE = 16
 LEGEND = ".#w123456789abcdef~"  # a character's place is its role in the canvas
 EMPTY, DARK, SHINE, FIRST, RUB_OUT = 0, 1, 2, 3, 18
 
-# Light, base, shade. Neighbours look alike: materials of one sprite avoid neighbours.
-RAMPS = """
-crimson  f06882 be2654 76164a   red      ff8870 e23c3e 961e42
-orange   ffc062 f27e2c b4442c   gold     ffee88 f6ba34 ba6a28
-lemon    fffcb0 f8e052 ce9a30   lime     daf676 8ed03e 448e44
-green    8ce278 36a452 1a6458   teal     80eecc 24aca0 1a687e
-sky      b4eeff 58b8f2 3872c8   blue     7caeff 3c68e0 2e3498
-indigo   948af2 584aba 362a7a   violet   da9efc 9c56d6 5e2e96
-magenta  ff9ae4 de4aac 8c2682   pink     ffd2da fa98b4 c8588e
-umber    a86e54 7a4a3e 4e2a34   brown    c48656 90583a 5a3234
-russet   e6ac7c bc7852 844840   tan      f8dca8 deac70 a66e4e
-peach    ffe6ca f8c29c d08872   bone     f4f0e2 e0d4bc aa988e
-steel    e2ecf4 9eaec4 606a8c   charcoal 808096 504e66 322e46
-"""
+# The sections of sprites.txt.
+_, RAMPS, POOLS, SLOTS, *SHEETS, RECIPES = (
+    Path(__file__).with_suffix(".txt").read_text("ascii").split("== ")
+)
 RAMPS = {
     name: [tuple(bytes.fromhex(tone)) for tone in tones.split()]
     for name, tones in re.findall(r"(\w+) +(\w+ \w+ \w+)", RAMPS)
 }
-HUES = tuple(RAMPS)[:14]
-POOLS = {
-    "any": HUES,
-    "magic": (*HUES, "steel", "charcoal", "bone", "peach"),
-    "cloth": (*HUES, "brown", "bone", "charcoal", "steel", "russet", "tan", "umber"),
-    "fur": "brown russet tan charcoal steel bone umber orange".split(),
-    "gob": "lime green teal violet red sky russet umber peach".split(),
-    "fruit": "red crimson lime gold orange violet green pink magenta indigo".split(),
-    "hair": "brown umber gold orange charcoal bone crimson".split(),
-    "metal": "steel steel gold russet charcoal".split(),
-    "ice": "sky sky blue teal steel violet".split(),
-    "glow": "gold lemon orange pink lime sky".split(),
-    "skin": "peach peach tan russet umber".split(),
-    "steel": "steel steel bone".split(),
-    "stone": "steel charcoal umber brown".split(),
-    "wood": "brown umber russet".split(),
-    "warm": "red crimson orange".split(),
-    "bread": "tan russet tan brown".split(),
-    "pale": "bone peach steel tan".split(),
-    "gold": "gold gold lemon".split(),
-    "leaf": "green lime teal".split(),
-}
-SLOTS = {  # slots that many recipes share
-    "caped": "-|cape",
-    "leaves": "-|leafr>7,0|leafl>3,0",
-    "lt": "-|spark>0,0|spark>1,2",
-    "rt": "-|spark>11,0|spark>10,2",
-    "lb": "-|spark>0,11|spark>1,9",
-    "rb": "-|spark>11,11|spark>10,9",
-}
-
-# A sheet of sprites.txt begins with its side and top: where its parts lie on the 14x14
-# area inside the outline. A "half" is mirrored; "left" and "right" are held at that
-# edge; "full" is drawn out; "small" goes where the recipe says. Parts lie below their
-# names. Last come the recipes, class by class:
-# name: slots, back to front / pools of the materials A B C S H / lines to leave out.
-# In a slot | parts alternatives, - is nothing, ^2 is also 1 and 2 higher, >x,y a place.
-# r5 may leave out row 5, c5 column 5, m5 column 5 and its mirror image.
-_, *SHEETS, RECIPES = Path(__file__).with_suffix(".txt").read_text("ascii").split("== ")
+HUES = " ".join([*RAMPS][:14])
+POOLS = re.findall(r"(\w+): (.+)", POOLS)
+POOLS = {name: ramps.replace("HUES", HUES).split() for name, ramps in POOLS}
+SLOTS = dict(re.findall(r"(\w+): (.+)", SLOTS))
 
 
 class Archetype(NamedTuple):
@@ -288,12 +239,8 @@ def draw_archetype(name, n, seed):
     Returns (n, 16, 16, 3) uint8. Raises ValueError for an unknown name, n or seed.
     """
     dice = _throw(n, seed)
-    kinds = [
-        kind
-        for label, group in _archetypes().items()
-        for kind in group
-        if name in (kind.name, f"{label}/{kind.name}")
-    ]
+    every = [(label, kind) for label in ARCHETYPES for kind in _archetypes()[label]]
+    kinds = [k for label, k in every if name in (k.name, f"{label}/{k.name}")]
     if not kinds:
         raise ValueError(f"name is {name!r}: give one of ARCHETYPES, {ARCHETYPES}")
     return _draw(kinds[:1], np.zeros(n, np.int64), dice)

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .arguments import check_input, check_sizes, check_time, multiples
+
 
 def time_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sines and cosines of t at dim/2 frequencies (DDPM §3.3, Transformer §3.5).
+    """Sines and cosines of t at dim/2 frequencies (DDPM app. B, Transformer §3.5).
 
     t: (B,) t/T in (0, 1]. Gives (B, dim) float32; dim must be even.
     """
+    check_time(t, dim)
     powers = torch.arange(dim // 2, device=t.device) * (-log(10_000) / (dim // 2))
     angle = 1000 * t.float()[:, None] * powers.exp()  # (B, dim/2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
@@ -25,12 +28,14 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, dim: int):
         super().__init__()
+        multiples(8, c_in=c_in, c_out=c_out)
+        multiples(1, dim=dim)
         self.norm1, self.norm2 = nn.GroupNorm(8, c_in), nn.GroupNorm(8, c_out)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.emb = nn.Linear(dim, 2 * c_out)
         self.shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # a new block changes nothing
+        nn.init.zeros_(self.conv2.weight)  # a new block adds next to nothing
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -47,6 +52,7 @@ class Attention(nn.Module):
 
     def __init__(self, c: int):
         super().__init__()
+        multiples(32, c=c)
         self.heads, self.norm = c // 32, nn.GroupNorm(8, c)
         self.qkv, self.out = nn.Conv2d(c, 3 * c, 1), nn.Conv2d(c, c, 1)
         nn.init.zeros_(self.out.weight)
@@ -72,12 +78,7 @@ class ContextUnet(nn.Module):
 
     def __init__(self, in_channels: int, context_size: int, width: int = 48):
         super().__init__()
-        if in_channels not in (1, 3):
-            raise ValueError(f"in_channels: 1 or 3, got {in_channels!r}")
-        if context_size not in range(2**20):
-            raise ValueError(f"context_size: 0, 1, 2, …, got {context_size!r}")
-        if width not in range(16, 2**20, 16):
-            raise ValueError(f"width: a multiple of 16 is needed, got {width!r}")
+        check_sizes(in_channels, context_size, width)
         self.in_channels, self.context_size = in_channels, context_size
         self.width, w, dim = width, width, 4 * width
         self.time = nn.Sequential(nn.Linear(w, dim), nn.SiLU(), nn.Linear(dim, dim))
@@ -86,9 +87,11 @@ class ContextUnet(nn.Module):
         self.stem = nn.Conv2d(in_channels, w, 3, padding=1)
         self.down1 = ResBlock(w, w, dim)  # H × W
         self.down2 = ResBlock(w, 2 * w, dim)  # H/2 × W/2
+        self.down2b = ResBlock(2 * w, 2 * w, dim)
         self.down3 = ResBlock(2 * w, 2 * w, dim)  # H/4 × W/4
         self.attention = Attention(2 * w)
         self.up3 = ResBlock(2 * w, 2 * w, dim)
+        self.up2b = ResBlock(2 * w, 2 * w, dim)
         self.up2 = ResBlock(2 * w, w, dim)
         self.up1 = ResBlock(w, w, dim)
         self.head = nn.Sequential(
@@ -99,30 +102,20 @@ class ContextUnet(nn.Module):
         nn.init.zeros_(self.mix.weight)
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        self.check(x, t, c)
+        check_input(self, x, t, c)
         emb = self.time(time_embedding(t, self.width).to(x.dtype))  # (B,4w)
         if c is not None and self.context_size:
             emb = emb + self.context(c)
         emb = F.silu(emb)
         h1 = self.down1(self.stem(x), emb)  # (B,w,H,W)
         h2 = self.down2(F.avg_pool2d(h1, 2), emb)  # (B,2w,H/2,W/2)
+        h2 = self.down2b(h2, emb)
         h3 = self.down3(F.avg_pool2d(h2, 2), emb)  # (B,2w,H/4,W/4)
         h = self.up3(self.attention(h3), emb)
-        h = self.up2(F.interpolate(h, scale_factor=2.0) + h2, emb)  # (B,w,H/2,W/2)
+        h = self.up2b(F.interpolate(h, scale_factor=2.0) + h2, emb)
+        h = self.up2(h, emb)  # (B,w,H/2,W/2)
         h = self.up1(F.interpolate(h, scale_factor=2.0) + h1, emb)  # (B,w,H,W)
         # Near T the noise is x but for a trace, which the norms on the way blur: hand x
         # over beside them (preconditioning, Karras 2022, eq. 7).
         own, rest = self.mix(emb)[:, :, None, None].chunk(2, dim=1)  # (B,1,1,1)
         return own * x + (1 + rest) * self.head(h)
-
-    def check(self, x: Tensor, t: Tensor, c: Tensor | None) -> None:
-        """ValueError unless the shapes fit the model and each other."""
-        uneven = [size for size in x.shape[2:] if size < 4 or size % 4]
-        if x.ndim != 4 or x.shape[1] != self.in_channels or uneven:
-            wanted = f"(B,{self.in_channels},H,W), H and W multiples of 4"
-            raise ValueError(f"x: shape {wanted}, is needed, got {tuple(x.shape)}")
-        if t.shape != x.shape[:1]:
-            raise ValueError(f"t: shape ({len(x)},) is needed, got {tuple(t.shape)}")
-        if c is not None and c.shape != (len(x), self.context_size):
-            wanted = (len(x), self.context_size)
-            raise ValueError(f"c: shape {wanted} is needed, got {tuple(c.shape)}")

@@ -6,18 +6,26 @@ Images are float tensors (B,C,H,W) in [-1, 1], C = 1 or 3. Their way to pixels i
 
 import base64
 import html
+import io
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
+
+from .arguments import finite, refuse, shaped, whole
+
+# Told apart without colour vision too (Okabe & Ito 2008), and by their dashes.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+LINES = ("-", "--", "-.", ":")
 
 
 def grid(x: Tensor, columns: int | None = None, scale: int = 4) -> np.ndarray:
@@ -25,7 +33,7 @@ def grid(x: Tensor, columns: int | None = None, scale: int = 4) -> np.ndarray:
 
     Values outside [-1, 1] are cut off for display only; x stays as it is. Places with
     no image are white. columns=None: about a square, and rather wide than high. Raises
-    TypeError or ValueError if x is not such a tensor, is empty or holds NaN.
+    ValueError if x is not such a tensor, is empty or holds NaN.
     """
     return _tile(_pixels(x, "x"), columns, scale)
 
@@ -41,15 +49,12 @@ def strip(
     """
     film = _film(frames)  # (F,B,H,W,3)
     n = len(film)
-    if isinstance(moments, Sequence):
-        chosen = list(moments)
-        if not chosen or not all(
-            isinstance(i, int | np.integer) and -n <= i < n for i in chosen
-        ):
-            raise ValueError(f"moments={moments!r} must be indices into {n} frames")
-    else:
-        m = min(_at_least(1, moments=moments), n)
-        chosen = [round((n - 1) * i / (m - 1)) for i in range(m)] if m > 1 else [n - 1]
+    if not isinstance(moments, Sequence):
+        m = min(whole("moments", moments, 1), n)
+        moments = [round((n - 1) * i / (m - 1)) for i in range(m)] if m > 1 else [-1]
+    chosen = [i for i in moments if isinstance(i, int | np.integer) and -n <= i < n]
+    if not chosen or len(chosen) < len(moments):
+        refuse("moments", f"a number, or indices into {n} frames,", moments)
     rows = film[chosen].swapaxes(0, 1)  # (B,M,H,W,3)
     return _tile(rows.reshape(-1, *film.shape[2:]), len(chosen), scale)
 
@@ -67,25 +72,20 @@ def gif(
 
     A frame lasts ms milliseconds, the last one hold_ms (GIF counts in tens; browsers
     play less than 20 slower). One palette of at most `colors` serves all frames, and
-    the last one best; fewer colours make a smaller file. All frames are kept, equal
-    ones too. With a path the bytes are also written there, atomically, in a folder made
-    if need be. Raises TypeError or ValueError as `grid` does, and for frames of
-    different shapes and for numbers or a path that make no GIF.
+    the last one best; fewer colours make a smaller file. Equal frames are kept. path:
+    the bytes are also written there, atomically, in a folder made if need be. Raises
+    ValueError as `grid` does, and for shapes, numbers or a path that make no GIF.
     """
-    for name, value, least, most in (
-        ("columns", 1 if columns is None else columns, 1, 65_535),
-        ("scale", scale, 1, 65_535),
-        ("ms", ms, 10, 655_350),
-        ("hold_ms", hold_ms, 10, 655_350),
-        ("colors", colors, 2, 256),
-    ):  # before frames, which may be a sampler at work
-        if _at_least(least, **{name: value}) > most:
-            raise ValueError(f"{name}={value} must be {most} or less")
-    if path is not None and Path(path).suffix.lower() != ".gif":
-        raise ValueError(f"path={str(path)!r} must end in .gif")
+    # Before frames, which may be a sampler at work.
+    columns = None if columns is None else whole("columns", columns, 1, 65_535)
+    scale, colors = whole("scale", scale, 1, 65_535), whole("colors", colors, 2, 256)
+    ms, hold_ms = whole("ms", ms, 10, 655_350), whole("hold_ms", hold_ms, 10, 655_350)
+    named = isinstance(path, str | Path) and Path(path).suffix.lower() == ".gif"
+    if path is not None and not named:
+        refuse("path", "a path that ends in .gif", path)
     film = np.stack([_tile(x, columns, 1) for x in _film(frames)])  # (F,h,w,3)
     if max(film.shape[1:3]) * scale > 65_535:
-        raise ValueError(f"scale={scale} makes a picture of more than 65535 pixels")
+        refuse("scale", "a picture of at most 65535 pixels a side", scale)
     for limit in (min(colors, 255), min(colors, 128)):  # 128 leave a twin for each
         index, palette = _quantise(film, limit)
         big = index.repeat(scale, 1).repeat(scale, 2)
@@ -93,17 +93,10 @@ def gif(
         if len(palette) <= 256:
             break
     times = [round(ms, -1)] * (len(big) - 1) + [round(hold_ms, -1)]
-    data = iio.imwrite(
-        "<bytes>",
-        big,
-        extension=".gif",
-        plugin="pillow",
-        mode="L",  # indices; with mode="P" Pillow spends 27 ms a frame on the palette
-        is_batch=True,
-        palette=palette.tobytes(),
-        duration=times if len(times) > 1 else times[0],
-        loop=0,
-    )
+    # Indices: with mode "P" Pillow spends 27 ms a frame on the palette.
+    ways = {"mode": "L", "is_batch": True, "palette": palette.tobytes()}
+    ways |= dict(duration=times if len(times) > 1 else times[0], loop=0)
+    data = iio.imwrite("<bytes>", big, extension=".gif", plugin="pillow", **ways)
     if path is not None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +107,49 @@ def gif(
         finally:
             part.unlink(missing_ok=True)
     return data
+
+
+def plot(
+    curves: Mapping[str, Sequence[float] | Tensor],
+    x: Sequence[float] | Tensor | None = None,
+    xlabel: str = "",
+    ylabel: str = "",
+    log: str = "",
+    size: tuple[float, float] = (4.5, 3.0),
+) -> bytes:
+    """Curves with a legend, as the bytes of a PNG for `show`, which wants its alt text.
+
+    curves: {label: N values}; x: their N places, None for 0, 1, 2, …; log: which axes
+    are logarithmic, "", "x", "y" or "xy"; size: in hundreds of pixels. Raises
+    ValueError for a curve that is not as long as x, or is not finite.
+    """
+    if not isinstance(curves, Mapping):
+        refuse("curves", "{label: numbers}", curves)
+    if log not in ("", "x", "y", "xy"):
+        refuse("log", "'', 'x', 'y' or 'xy'", log)
+    if not isinstance(size, tuple) or len(size) != 2:
+        refuse("size", "(width, height)", size)
+    places = None if x is None else finite("x", x)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    for axis in log:
+        axes.set(**{f"{axis}scale": "log"})
+    for i, (label, values) in enumerate(curves.items()):
+        y = finite(f"curves[{label!r}]", values)
+        places = torch.arange(len(y)) if x is None else places
+        if len(y) != len(places):
+            refuse(f"curves[{label!r}]", f"a number for each of {len(places)} x", y)
+        style = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
+        axes.plot(places, y, label=label, marker="." if len(y) < 20 else None, **style)
+    if any(curves):
+        axes.legend(frameon=False)
+    axes.grid(alpha=0.25)
+    file = io.BytesIO()
+    figure.savefig(file)
+    picture = Image.open(file).convert("RGB").quantize(32, dither=Image.Dither.NONE)
+    picture.save(file := io.BytesIO(), "PNG", optimize=True)
+    return file.getvalue()
 
 
 def show(
@@ -129,20 +165,28 @@ def show(
     `grid`), the bytes of a GIF or PNG, or the path of one. titles, alt: one text for
     each picture; alt says in words what is to be seen, and where it is left out the
     title does. Emits one HTML output, with the alt texts as plain text beside it;
-    outside IPython it prints those. Raises TypeError or ValueError for anything else, a
-    missing alt included.
+    outside IPython it prints those. Raises ValueError for all else and a missing alt.
     """
+    html_, plain = markup(pictures, titles, alt, columns, scale)
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
+        from IPython.display import display
+
+        display({"text/html": html_, "text/plain": plain}, raw=True)
+    else:
+        print(plain)
+
+
+def markup(pictures, titles=None, alt=None, columns=None, scale=4) -> tuple[str, str]:
+    """What `show` shows, as HTML and as plain text."""
     if not pictures:
-        raise ValueError("pictures=() must be one picture or more")
+        refuse("pictures", "one picture or more", pictures)
     titles = _texts("titles", titles or [""] * len(pictures), len(pictures))
     alts = _texts("alt", alt or titles, len(pictures))
     figures = []
-    for i, (picture, title, words) in enumerate(
-        zip(pictures, titles, alts, strict=True)
-    ):
+    for i, (title, words) in enumerate(zip(titles, alts, strict=True)):
         if not words.strip():
-            raise ValueError(f"alt={alt!r} must say what pictures[{i}] shows")
-        kind, data = _encoded(picture, f"pictures[{i}]", columns, scale)
+            refuse("alt", f"a text that says what pictures[{i}] shows", alt)
+        kind, data = _encoded(pictures[i], f"pictures[{i}]", columns, scale)
         figures.append(
             '<figure style="display:inline-block;margin:0 1em 0 0;max-width:100%">'
             f'<img alt="{html.escape(words)}" style="max-width:100%;'
@@ -151,14 +195,7 @@ def show(
             + (f"<figcaption>{html.escape(title)}</figcaption>" if title else "")
             + "</figure>"
         )
-    plain = "\n".join(alts)
-    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
-        from IPython.display import display
-
-        html_ = f"<div>{''.join(figures)}</div>"
-        display({"text/html": html_, "text/plain": plain}, raw=True)
-    else:
-        print(plain)
+    return f"<div>{''.join(figures)}</div>", "\n".join(alts)
 
 
 def progress(steps: Iterable, total: int | None = None, label: str = "") -> Iterator:
@@ -166,35 +203,24 @@ def progress(steps: Iterable, total: int | None = None, label: str = "") -> Iter
 
     total=None takes len(steps) where there is one. The bar closes when the items end,
     the source raises or the reader stops. No item is held, and gradient mode is left
-    alone. Raises TypeError if steps is not iterable, ValueError if total is negative.
+    alone. Raises ValueError if steps is not iterable or total is negative.
     """
     if not isinstance(steps, Iterable):
-        raise TypeError(f"steps={steps!r} must be iterable, such as ddim(...)")
-    if total is None:
-        total = len(steps) if hasattr(steps, "__len__") else None
-    elif _at_least(0, total=total) == 0:
-        total = None
-    return _progress(steps, total, label)
+        refuse("steps", "a sampler or a sequence, such as ddim(...),", steps)
+    if total is None and hasattr(steps, "__len__"):
+        total = len(steps)
+    total = None if total is None else whole("total", total, 0)
 
+    def loop() -> Iterator:  # begins with the first item
+        def tick(item):
+            bar.update()
+            return item
 
-def _progress(steps: Iterable, total: int | None, label: str) -> Iterator:
-    bar = _Bar(
-        total=total,
-        desc=label or None,
-        unit=" steps",
-        file=sys.stdout,
-        ncols=79,
-        position=0,
-        mininterval=0.1,
-        miniters=1,
-    )
+        look = {"unit": " steps", "file": sys.stdout, "ncols": 79, "position": 0}
+        with _Bar(total=total or None, desc=label or None, miniters=1, **look) as bar:
+            yield from map(tick, steps)  # holds no item, as a loop's variable would
 
-    def tick(item):
-        bar.update()
-        return item
-
-    with bar:
-        yield from map(tick, steps)  # holds no item, as a loop's variable would
+    return loop()
 
 
 class _Bar(tqdm):
@@ -203,14 +229,9 @@ class _Bar(tqdm):
 
 def _pixels(x: Tensor, name: str) -> np.ndarray:
     """(B,C,H,W) in [-1, 1] -> uint8 (B,H,W,3), never scaled to what x holds."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        what = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name} must be a float tensor (B,C,H,W), not {what}")
-    if x.ndim != 4 or x.shape[1] not in (1, 3) or 0 in x.shape:
-        shape = tuple(x.shape)
-        raise ValueError(
-            f"{name} has shape {shape}; (B,C,H,W) with C = 1 or 3 would do"
-        )
+    shaped(name, x, "B", "C", "H", "W")
+    if x.shape[1] not in (1, 3):
+        refuse(name, "(B,C,H,W) with C = 1 or 3", x)
     x = x.detach().float()
     if x.isnan().any():
         raise ValueError(f"{name} holds NaN, which has no colour; look for its source")
@@ -220,29 +241,28 @@ def _pixels(x: Tensor, name: str) -> np.ndarray:
 
 def _film(frames: Iterable[Tensor]) -> np.ndarray:
     """Tensors (B,C,H,W) of one shape -> uint8 (F,B,H,W,3)."""
-    if not isinstance(frames, Iterable):
-        raise TypeError(f"frames must be tensors in a row, not {type(frames).__name__}")
-    film = [_pixels(x, f"frames[{i}]") for i, x in enumerate(frames)]
+    film = []
+    for i, x in enumerate(frames if isinstance(frames, Iterable) else ()):
+        film.append(_pixels(x, f"frames[{i}]"))
+        if film[i].shape != film[0].shape:
+            b, h, w, _ = film[0].shape
+            needed = f"one shape for all, as frames[0] with B,H,W = {b},{h},{w},"
+            refuse(f"frames[{i}]", needed, x)
     if not film:
-        raise ValueError("frames is empty; one tensor (B,C,H,W) or more would do")
-    for i, x in enumerate(film):
-        if x.shape != film[0].shape:
-            raise ValueError(
-                f"frames[{i}] shows {len(x)} images of {x.shape[1:3]}, but frames[0] "
-                f"{len(film[0])} of {film[0].shape[1:3]}; all must have one shape"
-            )
+        refuse("frames", "one tensor (B,C,H,W) or more, in a row,", frames)
     return np.stack(film)
 
 
 def _tile(images: np.ndarray, columns: int | None, scale: int) -> np.ndarray:
     """uint8 (B,H,W,3) -> uint8 (rows*H*scale, columns*W*scale, 3)."""
     b, h, w, _ = images.shape
-    scale = _at_least(1, scale=scale)
+    scale = whole("scale", scale, 1)
     if columns is None:
         root = math.ceil(math.sqrt(b))
         full = (c for c in range(root, int(2.5 * math.sqrt(b)) + 1) if b % c == 0)
         columns = next(full, root)
-    rows = math.ceil(b / _at_least(1, columns=columns))
+    columns = whole("columns", columns, 1)
+    rows = math.ceil(b / columns)
     places = np.full((rows * columns, h, w, 3), 255, np.uint8)
     places[:b] = images
     sheet = places.reshape(rows, columns, h, w, 3).swapaxes(1, 2)
@@ -270,31 +290,19 @@ def _quantise(film: np.ndarray, colors: int) -> tuple[np.ndarray, np.ndarray]:
             found = np.array(tree.getpalette()[: 3 * n], np.int32).reshape(-1, 3)
             kept = np.union1d(kept, found @ np.int32([1 << 16, 1 << 8, 1]))  # sorted
     palette = _rgb(kept)
-    # the upper 5 bits of each channel, a cell, lead to the nearest colour ...
-    cell = _cell(code)
-    nearest = np.zeros(1 << 15, np.uint8)
-    p = palette.astype(np.float32)
-    p = np.concatenate([-2 * p, (p**2).sum(1, keepdims=True)], 1).T  # (4,P)
-    for some in np.array_split(np.flatnonzero(np.bincount(cell)), 32):  # fits the cache
-        centre = np.stack([some >> 10, some >> 5 & 31, some & 31], 1) * 8 + 3.5
-        centre = np.pad(centre.astype(np.float32), ((0, 0), (0, 1)), constant_values=1)
-        nearest[some] = (centre @ p).argmin(1)
-    index = nearest[cell]
-    # ... and a colour of the palette to itself
-    taken = np.zeros(1 << 15, bool)
-    taken[_cell(kept)] = True
-    at = np.flatnonzero(taken[cell])
-    own = np.searchsorted(kept, code[at]).clip(max=len(kept) - 1)
-    index[at] = np.where(kept[own] == code[at], own, index[at])
+    wanted = Image.new("P", (1, 1))
+    wanted.putpalette(np.resize(palette, (256, 3)).tobytes())  # its colours, in a ring
+    tall = Image.fromarray(film.reshape(-1, *film.shape[2:]))
+    index = np.array(tall.quantize(palette=wanted, dither=Image.Dither.NONE))
+    index = (index.ravel() % len(kept)).astype(np.uint8)
+    # What Pillow finds is near; a colour of the palette itself becomes just that.
+    own = np.searchsorted(kept, code).clip(max=len(kept) - 1)
+    index = np.where(kept[own] == code, own, index).astype(np.uint8)
     return index.reshape(film.shape[:3]), palette
 
 
 def _rgb(code: np.ndarray) -> np.ndarray:
     return np.stack([code >> 16, code >> 8 & 255, code & 255], -1).astype(np.uint8)
-
-
-def _cell(code: np.ndarray) -> np.ndarray:
-    return code >> 9 & 0x7C00 | code >> 6 & 0x3E0 | code >> 3 & 0x1F
 
 
 def _keep_equal_frames(index: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -321,29 +329,17 @@ def _encoded(picture, name: str, columns, scale) -> tuple[str, bytes]:
         picture = Path(picture).read_bytes()
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            what = f"{picture.dtype} {picture.shape}"
-            raise ValueError(f"{name} is {what}; uint8 (H,W,3) would do")
+            refuse(name, "uint8 (H,W,3)", picture)
         return "png", iio.imwrite("<bytes>", picture, extension=".png", plugin="pillow")
-    if not isinstance(picture, bytes):
-        what = type(picture).__name__
-        raise TypeError(f"{name} must be array, tensor, bytes or path, not {what}")
     for kind, start in (("png", b"\x89PNG\r\n"), ("gif", b"GIF8")):
-        if picture.startswith(start):
+        if isinstance(picture, bytes) and picture.startswith(start):
             return kind, picture
-    raise ValueError(f"{name} begins with {picture[:6]!r}; a GIF or a PNG would do")
+    refuse(name, "an array, a tensor, a path, or the bytes of a GIF or a PNG", picture)
 
 
 def _texts(name: str, texts: str | Sequence[str], n: int) -> list[str]:
-    texts = [texts] if isinstance(texts, str) else list(texts)
-    if len(texts) != n or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{name}={texts!r} must be {n} texts, one for each picture")
+    texts = [texts] if isinstance(texts, str) else texts
+    several = isinstance(texts, Sequence) and len(texts) == n
+    if not several or not all(isinstance(text, str) for text in texts):
+        refuse(name, f"{n} texts, one for each picture,", texts)
     return texts
-
-
-def _at_least(least: int, **argument: int) -> int:
-    ((name, value),) = argument.items()
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}={value!r} must be a whole number, {least} or more")
-    if value < least:
-        raise ValueError(f"{name}={value} must be {least} or more")
-    return int(value)

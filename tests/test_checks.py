@@ -1,47 +1,79 @@
 """The exercises' self-checks: right answers pass, wrong and missing ones say why."""
 
-import math
+import re
 
+import nbformat
 import pytest
+import torch
 
-from lesson_utils.checks import check, check_clipped, check_sigma, check_times
+import lesson_utils
+from lesson_utils.checks import check
+from tools.lessons import lesson_paths
 
-RIGHT = {
-    check_times: lambda T, steps: [round(T - i * T / steps) for i in range(steps + 1)],
-    check_sigma: lambda ab_t, ab_s, eta: (
-        eta * math.sqrt((1 - ab_s) / (1 - ab_t)) * math.sqrt(1 - ab_t / ab_s)
-    ),
-    check_clipped: lambda x, eps, ab: (
-        (x - ab**0.5 * ((x - (1 - ab) ** 0.5 * eps) / ab**0.5).clamp(-1, 1))
-        / (1 - ab) ** 0.5
-    ),
-}
+CHECKS = [name for name in lesson_utils.__all__ if name.startswith("check_")]
+EXERCISE = re.compile(r"def (my_\w+)\(.*\blu\.(check_\w+)\(\1\)", re.DOTALL)
+SOLUTION = re.compile(r"<summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
+
+
+def solutions() -> dict[str, tuple[str, str]]:
+    """{check: (name, code)} of the function in each exercise's folded solution."""
+    found = {}
+    for path in lesson_paths():
+        cells = nbformat.read(path, as_version=4).cells
+        for i, cell in enumerate(cells):
+            exercise = (
+                EXERCISE.search(cell.source) if cell.cell_type == "code" else None
+            )
+            if exercise:
+                [code] = SOLUTION.findall(cells[i + 1].source)
+                found[exercise[2]] = exercise[1], code
+    return found
+
+
 WRONG = {
-    check_times: lambda T, steps: list(range(T, -1, -(T // steps))),
-    check_sigma: lambda ab_t, ab_s, eta: eta * (1 - ab_t / ab_s) ** 0.5,
-    check_clipped: lambda x, eps, ab: eps,
+    "check_noised": lambda x0, ab, eps: ab**0.5 * x0 + (1 - ab) * eps,
+    "check_levels": lambda betas: (
+        [1.0, *(1 - torch.tensor(betas)).cumprod(0).tolist()[1:], 0.0]
+    ),
+    "check_posterior": lambda ab_t, ab_s: 1 - ab_t / ab_s,
+    "check_times": lambda T, steps: list(range(T, -1, -(T // steps))),
+    "check_sigma": lambda ab_t, ab_s, eta: eta * (1 - ab_t / ab_s) ** 0.5,
+    "check_clipped": lambda x, eps, ab: eps,
+    "check_average": lambda average, weights, decay: (
+        decay * weights + (1 - decay) * average
+    ),
+    "check_guess": lambda x_t, eps, ab: (x_t - (1 - ab) * eps) / ab**0.5,
+    "check_weight": lambda ab, gamma: ab**gamma,
+    "check_guided": lambda c, free, scale: c + scale * (c - free),
+    "check_mixed": lambda names, shares: torch.tensor([list(shares.values())]),
+    "check_embedding": lambda t, dim: [0.0] * dim,
+    "check_parameters": lambda c_in, c_out, dim: 9 * c_in * c_out,
+    "check_attention": lambda q, k, v: (q @ k.T).softmax(1) @ v,
 }
 
 
-@pytest.mark.parametrize("checker", RIGHT, ids=lambda c: c.__name__)
-def test_a_right_answer_passes(checker, capsys):
-    assert checker(RIGHT[checker])
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_solution_in_the_lesson_passes(name, capsys):
+    function, code = solutions()[name]
+    scope = {"torch": torch}
+    exec(code, scope)
+    assert getattr(lesson_utils, name)(scope[function])
     assert "yes: largest difference" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("checker", WRONG, ids=lambda c: c.__name__)
-def test_a_wrong_answer_is_told_where(checker, capsys):
-    assert not checker(WRONG[checker])
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_wrong_answer_is_told_where(name, capsys):
+    assert not getattr(lesson_utils, name)(WRONG[name])
     assert "not yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("checker", RIGHT, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("name", CHECKS)
 @pytest.mark.parametrize("answer", [None, ...])
-def test_a_stub_is_not_yet_and_raises_nothing(checker, answer, capsys):
+def test_a_stub_is_not_yet_and_raises_nothing(name, answer, capsys):
     def stub(*arguments):
         return answer
 
-    assert not checker(stub)
+    assert not getattr(lesson_utils, name)(stub)
     assert "not yet: stub gives" in capsys.readouterr().out
 
 

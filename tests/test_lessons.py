@@ -2,11 +2,15 @@
 
 import ast
 import inspect
+import os
+import shutil
+import subprocess
 import sys
 import textwrap
 from collections import defaultdict
 from pathlib import Path
 
+import imageio.v3 as iio
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
@@ -177,6 +181,45 @@ def test_lesson_runs(path, tmp_path):
     assert result.pictures
     assert [asset.name for asset in makes if not asset.exists()] == []
     assert files(lessons.LESSONS) == checkout
+
+
+# With the reader's own pictures: a project beside this one, whose checkpoint is theirs
+
+
+@pytest.fixture(scope="module")
+def own_project(tmp_path_factory):
+    """A copy with a folder of pictures, pets, and a checkpoint trained on it."""
+    root = tmp_path_factory.mktemp("own")
+    for folder in ("lesson_utils", "lessons"):
+        copied = shutil.ignore_patterns("__pycache__", ".*")
+        shutil.copytree(lessons.ROOT / folder, root / folder, ignore=copied)
+    for kind in ("bat", "cheese", "star"):
+        (root / "pets" / kind).mkdir(parents=True)
+        pictures = lesson_utils.draw_archetype(kind, 40, seed=1)
+        for i, picture in enumerate(pictures.repeat(4, 1).repeat(4, 2)):
+            iio.imwrite(root / "pets" / kind / f"{i}.png", picture)
+    command = [sys.executable, "-m", "lesson_utils", "train", "--dataset", "pets"]
+    subprocess.run(
+        [*command, "--steps", "20", "--width", "16"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        check=True,
+        capture_output=True,
+    )
+    return root
+
+
+# Lesson 3 trains: there own pictures change neither code nor time.
+@pytest.mark.parametrize("number", ["01", "02", "04", "05"])
+def test_lesson_runs_with_own_pictures(number, own_project, monkeypatch):
+    monkeypatch.setattr(lessons, "ROOT", own_project)
+    [path] = (own_project / "lessons").glob(f"{number}_*.ipynb")
+    nb = nbformat.read(path, as_version=4)
+    lines = [c for c in lessons.code_cells(nb) if 'dataset = "sprites"' in c.source]
+    assert len(lines) == 1
+    lines[0].source = lines[0].source.replace('"sprites"', '"../pets"')
+    nbformat.write(nb, path)
+    assert lessons.run_lesson(path).problems == []
 
 
 # One code: what a lesson builds is what lesson_utils holds

@@ -1,21 +1,30 @@
 """Set-up: the files that install and run the project agree with each other."""
 
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.error
+import urllib.request
 from importlib import metadata
 
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lesson_utils
-from tools import bench, doctor, pictures
+from lesson_utils import metrics
+from tools import bench, doctor, evaluate, pictures
 from tools.blocks import fill
 from tools.lessons import ROOT
 
@@ -27,7 +36,7 @@ DIRECT = [*PYPROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 CHECKPOINTS = sorted((ROOT / "checkpoints").glob("*.safetensors"))
 TARGETS = ["help", "setup", "lab", "lessons", "refresh", "test", "lint", "train"]
-TARGETS += ["bench", "pictures", "doctor", "clean"]
+TARGETS += ["train-judges", "bench", "evaluate", "pictures", "doctor", "clean"]
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -69,31 +78,128 @@ def test_torch_and_torchvision_are_pinned_together():
 # The Makefile, without running what it would run
 
 
+def outer_environment() -> dict[str, str]:
+    """What a user has set, without what a make that runs this test has."""
+    inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
+    return {name: value for name, value in os.environ.items() if name not in inner}
+
+
 def make(*arguments, cwd=ROOT):
     """Run make as a user would, not as a part of the make that may run this test."""
-    inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
-    env = {name: value for name, value in os.environ.items() if name not in inner}
     if not shutil.which("make"):
         pytest.skip("there is no make here")
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=env, capture_output=True, text=True
+        ["make", *arguments],
+        cwd=cwd,
+        env=outer_environment(),
+        capture_output=True,
+        text=True,
     )
 
 
 def test_make_alone_prints_help():
     said = make()
     assert said.returncode == 0
-    described = re.findall(r"^  make ([a-z]+) +\S.*", said.stdout, re.MULTILINE)
+    described = re.findall(r"^  make ([a-z-]+) +\S.*", said.stdout, re.MULTILINE)
     assert described == TARGETS
     assert max(map(len, said.stdout.splitlines())) <= 88
 
 
+def open_to_others(command: str) -> list[str]:
+    """What in a JupyterLab command line lets others in."""
+    words = r"token|passw|no-auth|allow_unauth|allow_origin|allow_remote|disable_check"
+    found = re.findall(rf"(?i)\S*(?:{words})\S*", command)
+    found += [ip for ip in re.findall(r"ip=(\S*)", command) if ip != "127.0.0.1"]
+    return found if "--ip=127.0.0.1" in command else [*found, "no ip"]
+
+
 def test_lab_stays_on_this_machine():
     command = make("-n", "lab", "VENV=/somewhere").stdout
-    assert "--ip=127.0.0.1" in command
+    more = make("-n", "lab", "VENV=/somewhere", "LAB_ARGS=--no-browser --port=9").stdout
+    assert open_to_others(command) == open_to_others(more) == []
+    for fault in ("--ServerApp.token=''", "--ip=0.0.0.0", "--no-auth", "--ip="):
+        assert open_to_others(f"{command} {fault}"), fault
+    assert open_to_others(command.replace("--ip=127.0.0.1", ""))
+    assert " ".join(command.split()) + " --no-browser --port=9" == " ".join(
+        more.split()
+    )
     assert f'--ServerApp.root_dir="{ROOT}"' in command
-    assert "token" not in command and "password" not in command
     assert re.search(r"default_url=/lab/tree/lessons/0[15]_\w+\.ipynb", command)
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """`make lab` as a user starts it: its port and its token."""
+    if not importlib.util.find_spec("jupyterlab"):
+        pytest.skip("there is no jupyterlab here")
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    own = {"JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "HOME"}
+    env = outer_environment() | {name: str(tmp_path / name) for name in own}
+    env.pop("JUPYTER_TOKEN", None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0"
+    process = subprocess.Popen(
+        ["make", "lab", f"VENV={sys.prefix}", options],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            if found := re.search(rf"http://127\.0\.0\.1:{port}/\S*token=(\w+)", line):
+                break
+        assert found, "".join(said)
+        until = time.monotonic() + 20  # it names its address before it listens
+        while not listens("127.0.0.1", port) and time.monotonic() < until:
+            time.sleep(0.05)
+        yield port, found[1]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.wait(10)
+
+
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(2)
+        return client.connect_ex((address, port)) == 0
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refusal:
+        refusal.close()
+        return refusal.code
+
+
+def test_the_real_lab_hears_this_machine_alone_and_wants_its_token(lab):
+    port, token = lab
+    assert len(token) >= 32
+    contents = f"http://127.0.0.1:{port}/api/contents"
+    assert status(contents) == 403
+    assert status(f"{contents}?token=") == 403
+    assert status(f"{contents}?token={token[:-1]}") == 403
+    assert status(f"{contents}?token={token}") == 200
+    assert listens("127.0.0.1", port)
+    # Another address of this machine, at which whatever hears all of them answers.
+    with socket.create_server(("0.0.0.0", 0)) as everywhere:
+        if not listens("127.0.0.2", everywhere.getsockname()[1]):
+            pytest.skip("127.0.0.2 is no address here")
+    assert not listens("127.0.0.2", port)
 
 
 @pytest.fixture
@@ -136,15 +242,18 @@ def test_setup_says_what_python_it_needs(checkout):
 
 
 def test_train_passes_its_options_on():
-    command = make("-n", "train", "VENV=/v", "MINUTES=3", "ARGS=--seed 1").stdout
-    options = "-m lesson_utils train --dataset sprites --minutes 3 --seed 1"
-    assert options in " ".join(command.replace("\\\n", "").split())
+    for given, name in ([], "sprites"), (["DATASET=my pets"], "my pets"):
+        options = ["MINUTES=3", "ARGS=--seed 1", *given]
+        command = make("-n", "train", "VENV=/v", *options).stdout
+        words = shlex.split(command.replace("\\\n", ""))
+        expected = ["train", "--dataset", name, "--minutes", "3", "--seed", "1"]
+        assert words[-9:] == ["-m", "lesson_utils", *expected]
 
 
 def test_readme_commands_are_targets():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"(?s)```.*?```|`[^`\n]+`", readme))
-    named = set(re.findall(r"\bmake ([a-z]+)", blocks))
+    named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", blocks))
     assert {"lab", "test"} <= named <= set(TARGETS)
 
 
@@ -213,6 +322,25 @@ def test_the_readme_shows_the_committed_benchmark():
 def test_the_model_card_shows_the_checkpoints_record():
     card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
     assert pictures.record(lesson_utils.load("sprites")) in card
+
+
+def test_the_model_card_shows_what_the_judge_saw():
+    card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
+    result = json.loads((ROOT / "checkpoints/sprites_judged.json").read_text())
+    assert evaluate.table(result) in card
+    assert min(result["judge"][k] for k in ("accuracy", "accuracy_hue_shifted")) >= 0.99
+
+
+def test_a_judge_of_one_opinion_is_right_as_often_as_that_is_asked_for():
+    judge = metrics.Judge(3, ("a", "b"), width=8)
+    torch.nn.init.zeros_(judge.head.weight)
+    judge.head.bias.data = torch.tensor([1.0, 0.0])  # "a", whatever it sees
+    x, c = torch.zeros(40, 3, 16, 16), torch.eye(2)[[0] * 30 + [1] * 10]
+    found = evaluate.judged(judge, x, c)
+    assert found["seen"] == found["hue_shifted"] == 0.75
+    assert found["by_class"] == [1, 0]
+    low, high = found["interval"]  # the binomial one is 0.62 … 0.88
+    assert 0.55 < low < 0.68 and 0.82 < high < 0.95
 
 
 def test_fill_replaces_what_stands_between_its_marks_and_nothing_else(tmp_path):

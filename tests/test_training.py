@@ -3,8 +3,10 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lesson_utils import (
     ContextUnet,
@@ -42,7 +44,7 @@ def test_the_loss_is_eq_14():
         return 0.3 * x
 
     g = torch.Generator().manual_seed(5)
-    loss = diffusion_loss(model, SCHEDULE, data.x, data.c, 0.5, g)
+    loss = diffusion_loss(model, SCHEDULE, data.x, data.c, 0.5, generator=g)
     t = (seen["t"] * 500).round().long()
     ab = SCHEDULE.alpha_bar[t].view(-1, 1, 1, 1)
     eps = (seen["x"] - ab.sqrt() * data.x) / (1 - ab).sqrt()
@@ -66,7 +68,7 @@ def test_times_noise_and_dropout_have_their_distributions():
     x0, c = torch.zeros(2000, 1, 4, 4), torch.ones(2000, 2)
     g = torch.Generator().manual_seed(0)
     for _ in range(5):
-        diffusion_loss(model, SCHEDULE, x0, c, 0.1, g)
+        diffusion_loss(model, SCHEDULE, x0, c, 0.1, generator=g)
     t = torch.cat(times)
     assert t.min() == 1 and t.max() == 500
     assert t.float().mean() == pytest.approx(250.5, abs=5)
@@ -157,27 +159,6 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop):
     assert [p.name for p in state.parent.iterdir()] == ["state.safetensors"]
 
 
-def test_a_state_of_another_run_is_refused_and_kept(tmp_path):
-    state = tmp_path / "state.safetensors"
-    files = {"state": state, "save_seconds": 0}
-    list(itertools.islice(train(new_model(), SCHEDULE, small_data(), 9, **files), 2))
-    before = state.read_bytes()
-    with pytest.raises(ValueError, match="another run"):
-        train(new_model(), SCHEDULE, small_data(), 10, **files)
-    for other, why in (
-        ((ContextUnet(1, 2, 32), SCHEDULE, small_data(), 9), "another model"),
-        ((new_model(), Schedule.cosine(), small_data(), 9), "schedule"),
-        ((new_model(), SCHEDULE, small_data(30), 9), "data"),
-        ((new_model(), SCHEDULE, small_data(), 10), "steps"),
-    ):
-        with pytest.raises(ValueError, match=f"another run.*{why}"):
-            train(*other, **files)
-    assert state.read_bytes() == before
-    state.write_bytes(before[:100])
-    with pytest.raises(ValueError, match="state"):
-        train(new_model(), SCHEDULE, small_data(), 9, **files)
-
-
 def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch):
     clock = itertools.count(0, 10)  # every look at the clock is ten seconds later
     monkeypatch.setattr("lesson_utils.training.time.monotonic", lambda: next(clock))
@@ -206,35 +187,6 @@ def test_bfloat16_trains_too():
     assert update.losses.isfinite().all() and model.stem.weight.dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("argument", "settings"),
-    [
-        ("steps", {"steps": 0}),
-        ("batch_size", {"batch_size": 0}),
-        ("peak", {"peak": 0}),
-        ("ema_decay", {"ema_decay": 1.0}),
-        ("context_dropout", {"context_dropout": 1.5}),
-        ("warmup", {"warmup": -1}),
-        ("seed", {"seed": 2**70}),
-        ("data", {"data": Pictures(torch.zeros(0, 1, 8, 8), torch.zeros(0, 2), "ab")}),
-    ],
-)
-def test_nonsense_is_refused_at_the_call(argument, settings):
-    with pytest.raises(ValueError, match=argument):
-        common = {"data": small_data(), "steps": 5}
-        train(new_model(), SCHEDULE, **common | settings)
-
-
-def test_the_sprites_are_one_tensor_with_context():
-    pictures = dataset("sprites")
-    assert pictures.x.shape == (50_000, 3, 16, 16) and pictures.x.dtype == torch.float32
-    assert pictures.x.min() >= -1 and pictures.x.max() == 1
-    assert pictures.c.shape == (50_000, 5) and (pictures.c.sum(1) == 1).all()
-    assert pictures.names == ("hero", "non-hero", "food", "spell", "side-facing")
-    with pytest.raises(ValueError, match="sprites"):
-        dataset("spirtes")
-
-
 def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
     out, state = tmp_path / "m.safetensors", tmp_path / "state.safetensors"
@@ -259,7 +211,7 @@ def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
     )
     assert "is not the state of a run" in capsys.readouterr().err
     assert main([*common, *files, "--device", "gpu"]) == 2
-    assert "device: 'gpu'" in capsys.readouterr().err
+    assert "device: one of this machine" in capsys.readouterr().err
 
 
 def test_the_command_line_goes_on_and_reads_every_option(tmp_path, capsys, monkeypatch):
@@ -276,3 +228,102 @@ def test_the_command_line_goes_on_and_reads_every_option(tmp_path, capsys, monke
     assert main(command) == 0
     assert "goes on after update 2 of 6" in capsys.readouterr().out
     assert load(out).meta["steps"] == 6
+
+
+# One's own pictures
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Checkpoints and states go into tmp_path."""
+    for place in ("cli.CHECKPOINTS", "checkpoint.CHECKPOINTS"):
+        monkeypatch.setattr(f"lesson_utils.{place}", tmp_path / "checkpoints")
+    monkeypatch.setattr("lesson_utils.cli.STATES", tmp_path / "states")
+    return tmp_path
+
+
+def own_pictures(folder, kind="folders"):
+    """A data set as somebody brings it: two classes of four pictures, 24 × 24."""
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 4, 24, 24, 3), np.uint8)
+    folder.mkdir(parents=True)
+    if kind == "arrays":
+        np.save(folder / "x.npy", pixels.reshape(8, 24, 24, 3))
+        np.save(folder / "c.npy", np.eye(2)[np.repeat([0, 1], 4)])
+        return folder
+    for name, four in zip(("cats", "dogs"), pixels, strict=True):
+        (folder / name).mkdir()
+        for i, each in enumerate(four):
+            Image.fromarray(each).save(folder / name / f"{i}.png")
+    return folder
+
+
+SHORT = ["--width", "16", "--device", "cpu", "--batch-size", "4", "--steps", "3"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "size", "names"),
+    [
+        ("folders", [], 16, ("cats", "dogs")),
+        ("folders", ["--size", "8"], 8, ("cats", "dogs")),
+        ("arrays", [], 24, ("class 0", "class 1")),
+    ],
+)
+def test_a_path_trains_and_loads(home, capsys, monkeypatch, kind, options, size, names):
+    own_pictures(home / "some where" / "my pets", kind)
+    monkeypatch.chdir(home)
+    path = "some where/my pets"
+    assert main(["train", "--dataset", path, *SHORT, *options]) == 0
+    assert [file.name for file in home.glob("*/*.safetensors")] == [
+        "my pets.safetensors"
+    ]
+    checkpoint = load(path)
+    assert checkpoint.context == names and checkpoint.image_shape == (3, size, size)
+    assert checkpoint.meta["data"] == "my pets, 8 pictures"
+    said = capsys.readouterr()
+    assert "my pets on cpu" in said.out + said.err and "some where/my" not in said.out
+    for same in ("my pets", home / path, f"{home / path}/"):
+        assert load(same).meta == checkpoint.meta
+    noise = torch.randn(2, *checkpoint.image_shape)
+    assert checkpoint.model(noise, torch.ones(2), torch.eye(2)).shape == noise.shape
+
+
+def test_a_run_on_a_path_goes_on_from_its_state(home, capsys):
+    data = dataset(own_pictures(home / "pets"))
+    torch.manual_seed(0)
+    model, state = ContextUnet(3, 2, 16), home / "states" / "pets.safetensors"
+    updates = train(model, SCHEDULE, data, 3, 4, state=state, save_seconds=0)
+    list(itertools.islice(updates, 2))
+    assert main(["train", "--dataset", str(home / "pets"), *SHORT]) == 0
+    assert "goes on after update 2 of 3" in capsys.readouterr().out
+    assert not state.exists() and load("pets").meta["steps"] == 3
+
+
+def test_a_folder_named_as_a_shipped_data_set_never_takes_its_checkpoint(home, capsys):
+    for name in ("sprites", "Sprites"):
+        path = own_pictures(home / name / name)
+        command = ["train", "--dataset", str(path), *SHORT]
+        out, state = home / f"{name}-out.safetensors", home / "state.safetensors"
+        for some in ([], ["--out", str(out)], ["--state", str(state)]):
+            assert main([*command, *some]) == 2
+            said = capsys.readouterr().err
+            assert (
+                str(path) in said and "rename it" in said and "--out and --st" in said
+            )
+        assert not list(home.glob("**/*.safetensors"))
+        with pytest.raises(ValueError, match="rename it"):
+            load(path)
+        assert main([*command, "--out", str(out), "--state", str(state)]) == 0
+        assert load(out).meta["data"] == f"{name}, 8 pictures"
+        out.unlink()
+
+
+def test_a_path_without_a_checkpoint_says_how_to_train_it(home, capsys):
+    path = own_pictures(home / "my pets")
+    with pytest.raises(
+        ValueError, match="there are none;.*make train DATASET='"
+    ) as said:
+        load(path)
+    assert f"make train DATASET='{path}'" in str(said.value)
+    for wrong in (["nowhere"], [str(path), "--size", "9"], ["sprites", "--size", "32"]):
+        assert main(["train", *SHORT, "--dataset", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,63 @@
+"""Muon: an optimiser that learns in half the updates what AdamW does."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from .arguments import real, refuse
+
+
+class Muon(torch.optim.AdamW):
+    """Momentum with orthogonal steps for matrices, AdamW for all other weights.
+
+    A gradient's few large singular values would decide the whole step; here each step
+    of a matrix has singular values near 1, so that the rare directions learn too. A
+    convolution (c_out,c_in,3,3) counts as a matrix (c_out, 9 c_in); what has less than
+    16 rows or columns, and every bias, is left to AdamW.
+    lr: AdamW's learning rate; a matrix moves by 5 times as much. weight_decay: of both.
+    Source: Jordan et al., "Muon" (2024).
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr=3e-3, weight_decay=0.01):
+        given = list(parameters) if isinstance(parameters, Iterable) else []
+        if not given:
+            refuse("parameters", "model.parameters()", parameters)
+        real("lr", lr, "(0, 1)")
+        real("weight_decay", weight_decay, "[0, 1)")
+        super().__init__(given, lr=lr, weight_decay=weight_decay)
+        for p in self.param_groups[0]["params"]:  # so that a stored state can be loaded
+            names = ("momentum",) if is_matrix(p) else ("exp_avg", "exp_avg_sq")
+            self.state[p].update({name: torch.zeros_like(p) for name in names})
+            if not is_matrix(p):
+                self.state[p]["step"] = torch.tensor(0.0)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every weight that has a gradient; those of matrices are used up."""
+        group = self.param_groups[0]
+        for p in filter(is_matrix, group["params"]):
+            if p.grad is None:
+                continue
+            momentum = self.state[p]["momentum"].lerp_(p.grad, 0.05)
+            move = orthogonal(p.grad.lerp(momentum, 0.95).flatten(1))  # Nesterov
+            tall = max(1, move.shape[0] / move.shape[1]) ** 0.5
+            p.mul_(1 - group["lr"] * group["weight_decay"])
+            p.add_(move.view(p.shape), alpha=-5 * group["lr"] * tall)
+            p.grad = None
+        super().step()
+
+
+def is_matrix(p: Tensor) -> bool:
+    """Whether Muon's own rule applies to this weight."""
+    return p.ndim > 1 and min(p.shape[0], p[0].numel()) >= 16
+
+
+def orthogonal(g: Tensor) -> Tensor:
+    """g (rows, columns) with singular values near 1: five Newton-Schulz steps."""
+    x = g.T if g.shape[0] > g.shape[1] else g
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x.T if g.shape[0] > g.shape[1] else x

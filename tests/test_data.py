@@ -1,0 +1,547 @@
+"""Data sets: the sprites, and what people bring, whole and broken."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lesson_utils import dataset, image_folder, npy_pair
+from lesson_utils.data import LARGEST_SIDE, label, read_picture
+
+LOSSLESS = ["png", "gif", "bmp", "tiff", "webp"]
+
+
+def art(height=16, width=16, seed=0, colours=9):
+    """Pixel art (height,width,3) uint8, whose first and last rows hold no white."""
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 255, (colours, 3), np.uint8)[
+        draw.integers(0, colours, (height, width))
+    ]
+
+
+def enlarged(pixels, k):
+    return pixels.repeat(k, 0).repeat(k, 1)
+
+
+def put(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def as_bytes(picture):
+    """(C,H,W) in [-1, 1] -> uint8 (H,W,C), exact for what came from uint8."""
+    return ((picture + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two classes of two pictures each, and what systems and people leave around."""
+    root = tmp_path / "my pets"
+    for name in ("dogs", "cats"):
+        for i in range(2):
+            put(root / name / f"{i}.png", art(seed=i + len(name)))
+        (root / name / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        (root / name / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (root / ".git").mkdir()
+    (root / "__MACOSX").mkdir()
+    (root / "README.txt").write_text("my pets")
+    return root
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """The sprite course's two files, in a folder of their own."""
+    root = tmp_path / "course"
+    root.mkdir()
+    np.save(root / "sprites.npy", np.stack([art(seed=i) for i in range(6)]))
+    np.save(root / "a_labels.npy", np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    return root
+
+
+def test_the_sprites_are_one_tensor_with_context():
+    pictures = dataset("sprites")
+    assert pictures.x.shape == (50_000, 3, 16, 16) and pictures.x.dtype == torch.float32
+    assert pictures.x.min() >= -1 and pictures.x.max() == 1
+    assert pictures.c.shape == (50_000, 5) and (pictures.c.sum(1) == 1).all()
+    assert pictures.names == ("hero", "non-hero", "food", "spell", "side-facing")
+    with pytest.raises(ValueError, match="sprites"):
+        dataset("spirtes")
+
+
+# Folders of pictures
+
+
+def test_a_folder_of_class_folders(pets, monkeypatch):
+    pictures = image_folder(pets)
+    assert pictures.names == ("cats", "dogs")
+    assert pictures.c.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
+    assert pictures.x.shape == (4, 3, 16, 16) and pictures.x.dtype == torch.float32
+    assert pictures.c.dtype == torch.float32
+    assert (as_bytes(pictures.x[3]) == art(seed=1 + len("dogs"))).all()
+    monkeypatch.chdir(pets)
+    for same in (".", "../my pets/", str(pets), pets):
+        assert torch.equal(dataset(same).x, pictures.x)
+        assert label(same) == "my pets"
+    monkeypatch.setenv("HOME", str(pets.parent))
+    monkeypatch.setenv("USERPROFILE", str(pets.parent))
+    assert torch.equal(dataset("~/my pets").x, pictures.x)
+    assert dataset(pets, 32).x.shape == image_folder(pets, 32).x.shape == (4, 3, 32, 32)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_enlarged_pixel_art_comes_back_bit_for_bit(tmp_path, kind, k):
+    """From every lossless format, at any whole scale."""
+    options = {"lossless": True} if kind == "webp" else {}
+    path = put(tmp_path / f"a.{kind}", enlarged(art(), k), **options)
+    assert (read_picture(path, 16) == art()).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.sampled_from([4, 8, 16, 28]),
+    short=st.integers(1, 28),
+    upright=st.booleans(),
+    k=st.integers(1, 12),
+)
+def test_pictures_that_are_not_square_get_white_beside_them(size, short, upright, k):
+    short = min(short, size)
+    pixels = art(size, short) if upright else art(short, size)
+    file = io.BytesIO()
+    Image.fromarray(enlarged(pixels, k)).save(file, "png")
+    got = read(file.getvalue(), size)
+    left = (size - short) // 2
+    got = got if upright else got.transpose(1, 0, 2)
+    pixels = pixels if upright else pixels.transpose(1, 0, 2)
+    assert (got[:, left : left + short] == pixels).all()
+    assert (got[:, :left] == 255).all() and (got[:, left + short :] == 255).all()
+
+
+def read(data, size):
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        return read_picture(path, size)
+
+
+@pytest.mark.parametrize("k", [2, 4, 8])
+def test_small_pictures_are_enlarged_by_whole_pixels(tmp_path, k):
+    path = put(tmp_path / "a.png", art(4, 4))
+    assert (read_picture(path, 4 * k) == enlarged(art(4, 4), k)).all()
+
+
+def test_shrinking_averages_against_the_definition(tmp_path):
+    big = art(48, 48, colours=200)
+    means = big.reshape(16, 3, 16, 3, 3).mean((1, 3))
+    got = read_picture(put(tmp_path / "a.png", big), 16)
+    assert np.abs(got - means).max() < 1  # rounded once along each side
+
+
+def test_any_size_fits(tmp_path):
+    for i, (height, width) in enumerate([(1, 1), (7, 300), (301, 2), (17, 15), (5, 3)]):
+        got = read_picture(put(tmp_path / f"{i}.png", art(height, width)), 16)
+        assert got.shape == (16, 16, 3) and got.dtype == np.uint8
+
+
+def transparent():
+    """Red, half of it transparent, over a colour that must not show."""
+    pixels = np.full((16, 16, 4), (255, 0, 0, 255), np.uint8)
+    pixels[:8] = (10, 200, 30, 0)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tiff", "gif", "P", "LA", "key"])
+def test_what_is_transparent_becomes_white(pets, kind):
+    image = transparent()
+    path = pets / "cats" / f"0.{kind if kind in LOSSLESS else 'png'}"
+    if kind == "P":
+        image = image.quantize(8)
+    elif kind == "LA":
+        image = image.convert("LA")
+    elif kind == "key":  # one colour stands for transparency
+        pixels = np.full((16, 16), 76, np.uint8)
+        pixels[:8] = 3
+        image = Image.fromarray(pixels)
+    (pets / "cats" / "0.png").unlink()
+    options = {"transparency": 3} if kind == "key" else {}
+    image.save(path, **options | ({"lossless": True} if kind == "webp" else {}))
+    [got, *_] = dataset(pets).x
+    assert (got[:, :8] == 1.0).all()
+    assert (got[1:, 8:] < 0).all()
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    path = put(tmp_path / "a.png", np.full((16, 16, 4), (0, 100, 200, 128), np.uint8))
+    exact = np.array([0, 100, 200]) * 128 / 255 + 255 * 127 / 255
+    assert np.abs(read_picture(path, 16) - exact).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "RGB"])
+def test_every_mode_gives_three_channels(tmp_path, mode):
+    grey = Image.fromarray(enlarged(art(4, 4), 8)).convert("L")
+    path = tmp_path / ("a.tiff" if mode in ("CMYK", "YCbCr") else "a.png")
+    image = grey.convert("RGB")
+    (image.quantize(16) if mode == "P" else image.convert(mode)).save(path)
+    got = read_picture(path, 16)
+    assert got.shape == (16, 16, 3)
+    if mode != "1":
+        close = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))[..., None]
+        assert np.abs(got - close.astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, orientation):
+    turns = Image.Transpose
+    undo = [None, turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM]
+    undo += [turns.TRANSPOSE, turns.ROTATE_90, turns.TRANSVERSE, turns.ROTATE_270]
+    image, exif = Image.fromarray(art()), Image.Exif()
+    stored = image.transpose(undo[orientation - 1]) if orientation > 1 else image
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert (read_picture(tmp_path / "a.png", 16) == art()).all()
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])
+def test_of_a_film_the_first_frame_counts(tmp_path, kind):
+    frames = [Image.fromarray(art(seed=seed)) for seed in range(3)]
+    options = {"lossless": True} if kind == "webp" else {}
+    path = tmp_path / f"a.{kind}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
+    assert (read_picture(path, 16) == art()).all()
+
+
+def test_photographs_are_close(tmp_path):
+    smooth = np.linspace(0, 255, 160).astype(np.uint8)
+    pixels = np.stack(np.broadcast_arrays(smooth[:, None], smooth, 128), -1)
+    path = put(tmp_path / "a.JPG", pixels.astype(np.uint8), quality=95)
+    exact = pixels.reshape(16, 10, 16, 10, 3).mean((1, 3))
+    assert np.abs(read_picture(path, 16) - exact).max() < 5
+
+
+def test_the_contents_count_and_not_the_suffix(pets):
+    for i, name in enumerate(("0.jpg", "1.gif", "nothing")):
+        put(pets / "cats" / name, art(seed=i), format="png")
+    assert len(image_folder(pets).x) == 7
+
+
+def test_links_are_followed(pets, tmp_path):
+    other = put(tmp_path / "elsewhere" / "a.png", art())
+    (pets / "cats" / "link.png").symlink_to(other)
+    (pets / "fish").symlink_to(other.parent)
+    pictures = image_folder(pets)
+    assert pictures.names == ("cats", "dogs", "fish") and len(pictures.x) == 6
+    assert torch.equal(pictures.x[2], pictures.x[5])
+
+
+def text(path):
+    path.write_text("no picture")
+    return path
+
+
+def cut(path, image=None, share=0.6, **options):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = put(path, noise, **options).read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def png_of(width, height):
+    """A PNG of a few bytes that claims so many pixels."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def written(path, data):
+    path.write_bytes(data)
+    return path
+
+
+def grey(path, pixels):
+    return put(path, pixels)
+
+
+# What is done to the class folder "cats"; gives the path the error must name.
+BROKEN = {
+    "text": (lambda cats: text(cats / "0.png"), "no picture.*save it as 8-bit PNG"),
+    "empty": (
+        lambda cats: written(cats / "0.gif", b""),
+        "no picture.*save it as 8-bit PNG",
+    ),
+    "svg": (lambda cats: text(cats / "a.svg"), "no picture.*save it as 8-bit PNG"),
+    "notes": (lambda cats: text(cats / "notes.txt"), "no picture"),
+    "cut png": (lambda cats: cut(cats / "z.png"), "no picture"),
+    "cut jpg": (lambda cats: cut(cats / "z.jpg"), "no picture.*truncated"),
+    "cut gif": (lambda cats: cut(cats / "z.gif"), "no picture"),
+    "cut bmp": (lambda cats: cut(cats / "z.bmp"), "no picture"),
+    "cut tiff": (lambda cats: cut(cats / "z.tiff"), "no picture"),
+    "cut webp": (lambda cats: cut(cats / "z.webp"), "no picture"),
+    "header only": (lambda cats: cut(cats / "z.png", share=0.002), "no picture"),
+    "bomb": (lambda cats: written(cats / "b.png", png_of(60_000, 60_000)), "8,192"),
+    "half a bomb": (lambda cats: written(cats / "b.png", png_of(9999, 9999)), "8,192"),
+    "strip": (
+        lambda cats: written(cats / "b.png", png_of(10**6, 1)),
+        "sides up to 8,192",
+    ),
+    "no pixels": (lambda cats: written(cats / "b.png", png_of(0, 5)), "no picture"),
+    "eps": (lambda cats: written(cats / "e.eps", b"%!PS-Adobe-3.0 EPSF"), "8-bit PNG"),
+    "floats": (lambda cats: grey(cats / "f.tiff", art()[..., 0] / 9.0), "8-bit"),
+    "16 bits": (lambda cats: grey(cats / "s.png", np.uint16(art()[..., 0])), "8-bit"),
+    "nested": (
+        lambda cats: put(cats / "kittens/0.png", art()).parent,
+        "inside a class",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_picture_is_named(pets, how):
+    change, why = BROKEN[how]
+    path = change(pets / "cats")
+    with pytest.raises(ValueError, match=why) as problem:
+        dataset(pets)
+    assert str(path) in str(problem.value)
+
+
+def test_a_broken_link_is_named(pets):
+    (pets / "cats" / "gone.png").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"gone\.png: no picture.*broken link"):
+        dataset(pets)
+
+
+def test_a_picture_just_within_the_limit_is_read(tmp_path):
+    image = Image.new("1", (LARGEST_SIDE, 2), 0)
+    image.save(tmp_path / "a.png")
+    got = read_picture(tmp_path / "a.png", 4)
+    assert got[0].max() == 255 and got.min() >= 250  # a thin black line on white
+
+
+def test_folders_that_are_no_classes_are_refused(pets, tmp_path):
+    (pets / "fish").mkdir()
+    with pytest.raises(ValueError, match="my pets: two or more .* 'fish': 0"):
+        dataset(pets)
+    (pets / "fish" / ".hidden.png").touch()
+    with pytest.raises(ValueError, match="'fish': 0"):
+        dataset(pets)
+    put(tmp_path / "one" / "cats" / "0.png", art())
+    with pytest.raises(ValueError, match="one: two or more folders.*'cats': 1"):
+        dataset(tmp_path / "one")
+    put(tmp_path / "loose" / "cats" / "0.png", art())
+    loose = put(tmp_path / "loose" / "0.JPG", art())
+    with pytest.raises(ValueError, match="outside the class folders; move it") as said:
+        dataset(tmp_path / "loose")
+    assert str(loose) in str(said.value)
+    for path in (tmp_path / "nowhere", loose):
+        with pytest.raises(ValueError, match=f"{path.name}: two or more folders"):
+            image_folder(path)
+
+
+def test_too_much_for_memory_is_refused_before_a_picture_is_read(pets, monkeypatch):
+    monkeypatch.setattr("lesson_utils.data.LARGEST_DATA", 4 * 3 * 16**2)
+    assert len(dataset(pets).x) == 4
+    (pets / "cats" / "2.png").touch()
+    with pytest.raises(ValueError, match="my pets: 5 files: too many for size 16"):
+        dataset(pets)
+
+
+@pytest.mark.parametrize("size", [0, 2, 17, 1028, 16.5, "16", True, -4])
+def test_a_bad_size(pets, size):
+    with pytest.raises(ValueError, match="size: "):
+        image_folder(pets, size)
+    with pytest.raises(ValueError, match="size: "):
+        dataset(pets, size)
+
+
+# Pairs of arrays
+
+
+def test_a_pair_of_arrays(pair):
+    images, labels = np.load(pair / "sprites.npy"), np.load(pair / "a_labels.npy")
+    pictures = npy_pair(str(pair / "sprites.npy"), pair / "a_labels.npy")
+    assert pictures.names == ("class 0", "class 1", "class 2")
+    assert pictures.x.shape == (6, 3, 16, 16) and pictures.x.dtype == torch.float32
+    assert all(
+        (as_bytes(x) == y).all() for x, y in zip(pictures.x, images, strict=True)
+    )
+    assert pictures.c.dtype == torch.float32 and (pictures.c.numpy() == labels).all()
+    assert torch.equal(dataset(pair).x, pictures.x)  # whichever comes first by name
+    assert torch.equal(dataset(str(pair)).c, pictures.c)
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "u8", ">i4", "f2", ">f8", "f4"])
+def test_labels_may_be_any_numbers(pair, kind):
+    labels = np.eye(3)[[2, 1, 0, 2, 1, 0]]
+    np.save(pair / "a_labels.npy", np.asfortranarray(labels.astype(kind)))
+    images = np.asfortranarray(np.stack([art(8, 20, seed=i) for i in range(6)]))
+    np.save(pair / "sprites.npy", images)
+    pictures = dataset(pair)
+    assert (pictures.c.numpy() == labels).all()
+    assert (as_bytes(pictures.x[4]) == images[4]).all()
+
+
+def header(shape, kind="|u1", version=b"\x01\x00", **more):
+    """A .npy file without its numbers."""
+    entries = {"descr": kind, "fortran_order": False, "shape": shape} | more
+    text = repr(entries).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text
+
+
+def saved(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+IMAGES = np.zeros((6, 16, 16, 3), np.uint8)
+LABELS = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+ZIP = io.BytesIO()
+np.savez(ZIP, IMAGES)
+BAD_IMAGES = {
+    "floats": (saved(IMAGES / 255.0), "uint8.*got float64"),
+    "grey": (saved(IMAGES[..., 0]), "uint8 .N,H,W,3.*got uint8 .6, 16, 16"),
+    "channels first": (saved(IMAGES.transpose(0, 3, 1, 2)), "N,H,W,3"),
+    "transparent": (saved(np.zeros((6, 16, 16, 4), np.uint8)), "N,H,W,3"),
+    "uneven": (saved(IMAGES[:, :15]), "multiples of 4.*convert or pad"),
+    "too wide": (saved(np.zeros((1, 4, 1028, 3), np.uint8)), "multiples of 4 in 4"),
+    "none": (saved(IMAGES[:0]), "sprites"),
+    "no height": (saved(IMAGES[:, :0]), "sprites"),
+    "truncated": (saved(IMAGES)[:-1], "no whole .npy"),
+    "empty file": (b"", "np.save"),
+    "text": (b"no array", "np.save"),
+    "zip": (ZIP.getvalue(), "np.save"),
+    "huge": (header((2**20, 1024, 1024, 3)), "no whole .npy"),
+    "beyond 64 bits": (header((2**40, 2**40, 1024, 3)), "no whole .npy"),
+    "wraps to 0": (header((2**32, 2**32, 16, 3)), "no whole .npy"),
+    "negative": (header((-4, -4, 16, 3)) + bytes(768), "no whole .npy"),
+    "no shape": (header(5), "no whole .npy"),
+    "an odd type": (header((6, 16, 16, 3), "what"), "no whole .npy"),
+    "version 9": (header((6, 16, 16, 3), version=b"\x09\0") + bytes(4608), "np.save"),
+    "deep header": (b"\x93NUMPY\1\0\x10\x27" + b"(" * 10_000, "np.save"),
+    "pickled": (saved(np.array([[1], "a"], dtype=object)), "numbers"),
+}
+BAD_LABELS = {
+    "numbers of classes": (saved(np.arange(6)), r"\(6,K\).*np\.eye\(K\)\[numbers\]"),
+    "too few": (saved(LABELS[:5]), r"\(6,K\).*got float64 \(5, 3\)"),
+    "no columns": (saved(LABELS[:, :0]), "labels"),
+    "one column": (saved(LABELS[:, :1]), "K >= 2"),
+    "one class": (saved(np.eye(3)[[1] * len(LABELS)]), "the same in all rows"),
+    "three axes": (saved(LABELS[None]), r"\(6,K\)"),
+    "words": (saved(np.full((6, 2), "cat")), "numbers"),
+    "complex": (saved(LABELS * 1j), "numbers.*complex"),
+    "dates": (saved(LABELS.astype("M8[s]")), "numbers"),
+    "NaN": (saved(LABELS + np.nan), "NaN or infinite.*needed"),
+    "infinite": (saved(LABELS - np.inf), "NaN or infinite"),
+    "beyond float32": (saved(LABELS * 1e300), "NaN or infinite"),
+    "truncated": (saved(LABELS)[:-8], "no whole .npy"),
+    "pickled": (
+        saved(np.array([{}] * 6, dtype=object)),
+        "no whole .npy file of numbers",
+    ),
+    "two pictures": (saved(IMAGES), "a_labels"),
+}
+
+
+BAD_PAIRS = {"sprites.npy": BAD_IMAGES, "a_labels.npy": BAD_LABELS}
+
+
+@pytest.mark.parametrize(
+    ("file", "how"), [(file, how) for file, bad in BAD_PAIRS.items() for how in bad]
+)
+def test_bad_files_of_a_pair_are_named(pair, file, how):
+    data, why = BAD_PAIRS[file][how]
+    (pair / file).write_bytes(data)
+    with pytest.raises(ValueError, match=why) as problem:
+        npy_pair(pair / "sprites.npy", pair / "a_labels.npy")
+    assert str(pair / file) in str(problem.value)
+    with pytest.raises(ValueError, match=str(pair)):
+        dataset(pair)
+
+
+def test_pickles_are_never_run(pair):
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(pair / "harm"),)
+
+    np.save(pair / "sprites.npy", np.array([Harm()], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="sprites"):
+        dataset(pair)
+    assert not (pair / "harm").exists()
+
+
+def test_arrays_too_large_for_memory_are_not_read(pair, monkeypatch):
+    with open(pair / "sprites.npy", "wb") as file:  # a file that is all hole
+        file.write(header((400_000, 32, 32, 3)))
+        file.truncate(file.tell() + 400_000 * 32 * 32 * 3)
+    with pytest.raises(ValueError, match=r"sprites\.npy.*1,228,800,000 numbers, over"):
+        dataset(pair)
+
+
+def test_a_missing_array_is_named(pair):
+    for name in ("gone.npy", "", "x\0.npy", "n" * 300, "."):
+        with pytest.raises(ValueError, match="np.save"):
+            npy_pair(pair / name, pair / "a_labels.npy")
+    for nothing in (None, 5, b"x", ""):
+        with pytest.raises(ValueError, match="name or a path"):
+            npy_pair(nothing, pair / "a_labels.npy")
+
+
+# By name or path
+
+
+@pytest.mark.parametrize("name", ["spirtes", "no/such/folder", "n" * 300, "."])
+def test_an_unknown_data_set_says_what_would_do(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"sprites, a folder of.*two \.npy files, got "
+    ):
+        dataset(name)
+
+
+@pytest.mark.parametrize("name", [None, 5, "", ["sprites"], b"sprites", "x\0y"])
+def test_nonsense_is_no_name(name):
+    for function in (dataset, label, image_folder):
+        argument = "path" if function is image_folder else "name_or_path"
+        with pytest.raises(ValueError, match=f"^{argument}: a name or a path is need"):
+            function(name)
+
+
+def test_other_folders_say_what_would_do(pair, pets):
+    wanted = r"sprites, a folder of class folders .*two \.npy files, got "
+    for path in ("sprites", pair):
+        with pytest.raises(ValueError, match=f"size: none for {path}, .* got 32"):
+            dataset(path, 32)
+    np.save(pair / "third.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=wanted + r".*course"):
+        dataset(pair)
+    np.save(pets / "one.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=wanted + ".*my pets"):
+        dataset(pets)
+    with pytest.raises(ValueError, match=wanted + r".*flat"):
+        dataset(put(pets.parent / "flat" / "0.png", art()).parent)
+    with pytest.raises(ValueError, match=wanted + r".*0\.png"):
+        dataset(pets / "cats" / "0.png")
+
+
+def test_the_shipped_name_stays_its_own(pets, monkeypatch):
+    monkeypatch.chdir(pets.parent)
+    pets.rename("sprites")
+    assert label("sprites") == "sprites" and len(dataset("sprites").x) == 50_000
+    assert len(dataset("./sprites").x) == 4  # the folder
+    for path in ("./sprites", pets.parent / "sprites", "Sprites", "sprites/"):
+        with pytest.raises(ValueError, match="rename it, or name the checkpoint"):
+            label(path)

@@ -1,0 +1,100 @@
+"""Muon: orthogonal steps for matrices, AdamW for vectors, a state that is complete."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lesson_utils import ContextUnet, Muon
+from lesson_utils.optimiser import is_matrix, orthogonal
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (48, 432), (192, 48), (16, 500)])
+def test_orthogonal_evens_the_singular_values_and_keeps_the_directions(shape):
+    u, s, v = torch.linalg.svd(draw(*shape), full_matrices=False)
+    g = u * (0.1 + s / s.max()) @ v
+    x = orthogonal(g)
+    values = torch.linalg.svdvals(x)
+    assert values.min() >= 0.6 and values.max() <= 1.3
+    assert torch.allclose(u.T @ x @ v.T, torch.diag((u.T @ x @ v.T).diag()), atol=1e-3)
+    assert torch.allclose(orthogonal(1000 * g), x, atol=1e-3)
+    assert torch.allclose(orthogonal(g.T), x.T, atol=1e-3)
+
+
+def test_a_zero_gradient_moves_nothing():
+    assert torch.equal(orthogonal(torch.zeros(16, 20)), torch.zeros(16, 20))
+
+
+def test_what_counts_as_a_matrix():
+    for shape in ((16, 16), (64, 32, 3, 3), (16, 2, 3, 3)):
+        assert is_matrix(torch.zeros(shape))
+    for shape in ((48,), (3, 48, 3, 3), (48, 5), (48, 1, 3, 3), ()):
+        assert not is_matrix(torch.zeros(shape))
+
+
+def test_vectors_follow_adamw_bit_for_bit():
+    """Biases, norms and narrow matrices: as if Muon were not there."""
+    start = [draw(48), draw(48, 5, seed=1), draw(3, 48, seed=2)]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    muon = Muon([*ours, nn.Parameter(draw(32, 32))], lr=0.01)
+    adamw = torch.optim.AdamW(theirs, lr=0.01)
+    for step in range(20):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = draw(*mine.shape, seed=step)
+            other.grad = mine.grad.clone()
+        muon.step()
+        adamw.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_matrix_moves_by_an_orthogonal_step():
+    weight = nn.Parameter(draw(64, 32))
+    before, muon = weight.detach().clone(), Muon([weight], lr=0.01, weight_decay=0.0)
+    weight.grad = draw(64, 32, seed=1)
+    muon.step()
+    values = torch.linalg.svdvals(before - weight.detach())
+    step = 5 * 0.01 * math.sqrt(64 / 32)
+    assert 0.6 * step <= values.min() and values.max() <= 1.3 * step
+    assert weight.grad is None
+    still = weight.detach().clone()
+    muon.step()  # without a gradient
+    assert torch.equal(weight, still)
+
+
+def test_the_state_is_complete_at_construction():
+    """So that the state of a run can be loaded into a new optimiser."""
+    model = ContextUnet(1, 2, 16)
+    muon = Muon(model.parameters())
+    before = {p: set(muon.state[p]) for p in model.parameters()}
+    model(draw(2, 1, 8, 8), torch.tensor([0.1, 0.9]), torch.eye(2)).mean().backward()
+    muon.step()
+    assert before == {p: set(muon.state[p]) for p in model.parameters()}
+    assert {"momentum"} in before.values()
+    assert {"step", "exp_avg", "exp_avg_sq"} in before.values()
+
+
+def test_it_beats_adamw_where_inputs_are_ill_conditioned():
+    """Least squares, whose inputs have variances from 1 down to 1e-4."""
+    x = draw(256, 32) * torch.logspace(0, -2, 32)
+    y = x @ draw(32, 16, seed=1)
+
+    def end(kind, lr):
+        weight = nn.Parameter(torch.zeros(32, 16))
+        optimiser = kind([weight], lr=lr, weight_decay=0.0)
+        for step in range(150):
+            optimiser.zero_grad()
+            loss = (x @ weight - y).square().mean()
+            loss.backward()
+            optimiser.param_groups[0]["lr"] = lr * (1 - step / 150)
+            optimiser.step()
+        return float(loss.detach())
+
+    rates = (0.003, 0.01, 0.03, 0.1)
+    ours = min(end(Muon, lr) for lr in rates)
+    assert ours < 0.5 * min(end(torch.optim.AdamW, lr) for lr in rates)
+    assert ours == min(end(Muon, lr) for lr in rates)
