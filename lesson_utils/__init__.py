@@ -23,15 +23,8 @@ __all__ += ["time_embedding", "ResBlock", "Attention", "ContextUnet"]
 __all__ += ["diffusion_loss", "learning_rate", "Muon", "train_step", "train", "Update"]
 __all__ += ["EpsFn", "Step", "Steps", "initial_noise", "image_generators", "noise_like"]
 __all__ += ["guide", "ddpm", "ddim_step", "clipped", "ddim", "last"]
-__all__ += [
-    "Checkpoint",
-    "load",
-    "save",
-    "Pictures",
-    "dataset",
-    "image_folder",
-    "npy_pair",
-]
+__all__ += ["Checkpoint", "load", "save"]
+__all__ += ["Pictures", "dataset", "image_folder", "npy_pair"]
 __all__ += ["SPRITE_CLASSES", "ARCHETYPES", "draw_sprites", "draw_archetype"]
 __all__ += ["grid", "strip", "plot", "gif", "show", "progress", "playground"]
 __all__ += ["check_noised", "check_levels", "check_posterior"]
