@@ -83,11 +83,11 @@ train-judges: setup ## train the classifiers that judge samples: some minutes
 bench: setup ## time samplers, GIFs and training: one table, and JSON
 	$(PY) -m tools.bench $(ARGS)
 
-evaluate: setup ## let the judge count, over 2,000 samples a guidance; model card
-	$(PY) -m tools.evaluate $(ARGS)
+evaluate: setup ## judge samples over S, η and guidance: model card (DATASET=mnist)
+	$(PY) -m tools.evaluate --checkpoint "$(DATASET)" $(ARGS)
 
-pictures: setup ## redraw the README's contact sheet and the model card's figures
-	$(PY) -m tools.pictures $(ARGS)
+pictures: setup ## redraw the pictures of README and model card (DATASET=mnist)
+	$(PY) -m tools.pictures --checkpoint "$(DATASET)" $(ARGS)
 
 doctor: setup ## print versions, device, memory, checksums and a plain verdict
 	@$(PY) tools/doctor.py

@@ -40,20 +40,15 @@ class Checkpoint(NamedTuple):
 
 
 def save(
-    path: str | Path,
-    model: nn.Module,
-    schedule: Schedule,
-    context: tuple[str, ...] | list[str],
-    image_shape: tuple[int, int, int] | None = None,
-    **meta,
+    path, model: nn.Module, schedule: Schedule, context, image_shape=None, **meta
 ) -> None:
     """Write a ContextUnet, its schedule, class names and training record to one file.
 
-    Weights are kept in half precision. image_shape: (C,H,W), None for (C,16,16). meta:
-    whatever JSON can hold. model: also the average that train yields. The file appears
-    whole or not at all. Raises ValueError if path does not end in .safetensors, names
-    or shape do not fit the model, a weight is not finite or too large for half
-    precision, or meta is no JSON.
+    model: also the average that train yields; kept in half precision. context: its K
+    names. image_shape: (C,H,W), None for (C,16,16). meta: whatever JSON can hold. The
+    file appears whole or not at all. Raises ValueError if path does not end in
+    .safetensors, names or shape do not fit the model, half precision cannot hold a
+    weight, or meta is no JSON.
     """
     if not isinstance(path, str | Path) or Path(path).suffix != ".safetensors":
         refuse("path", "a path that ends in .safetensors", path)
@@ -63,24 +58,23 @@ def save(
     check_schedule(schedule)
     shape = (model.in_channels, 16, 16) if image_shape is None else image_shape
     names, shape = (list(v) if isinstance(v, tuple) else v for v in (context, shape))
+    try:
+        meta = json.loads(json.dumps(meta, allow_nan=False))
+    except (TypeError, ValueError) as problem:
+        refuse("meta", f"plain JSON ({problem})", meta)
     check_record(model, names, shape, meta)
     sizes = {k: getattr(model, k) for k in ("in_channels", "context_size", "width")}
     record = {"architecture": sizes, "context": names, "image_shape": shape}
-    record["meta"] = meta
     tensors = halves(model) | {SCHEDULE: schedule.alpha_bar}
-    try:
-        record = json.loads(json.dumps(record, allow_nan=False))
-    except (TypeError, ValueError) as problem:
-        refuse("meta", f"plain JSON ({problem})", meta)
-    write_tensors(path, tensors, record)
+    write_tensors(path, tensors, record | {"meta": meta})
 
 
 def load(name_or_path: str | Path, device=None) -> Checkpoint:
     """Read a Checkpoint: by name ("sprites") from checkpoints/, or by path.
 
     A folder's path stands for what was trained on it: "my/pets" for checkpoints/pets.
-    device: where the model goes, None for the CPU. Raises ValueError, saying what is
-    wrong, if there is no such file or device, or it is damaged, truncated or foreign.
+    device: where the model goes, None for the CPU. Raises ValueError if there is no
+    such file or device, or the file is damaged, truncated or foreign.
     """
     device = usable(device)
     if not isinstance(name_or_path, str | Path):
@@ -101,8 +95,7 @@ def load(name_or_path: str | Path, device=None) -> Checkpoint:
         model = rebuilt(tensors, ContextUnet, **record["architecture"])
         names, shape, meta = (record[k] for k in ("context", "image_shape", "meta"))
         check_record(model, names, shape, meta)
-    # Convolutions on a CPU are fastest with channels last.
-    model = model.eval().to(device, memory_format=torch.channels_last)
+    model.eval().to(device, memory_format=torch.channels_last)  # faster on a CPU
     return Checkpoint(model, schedule, tuple(names), tuple(shape), meta)
 
 
@@ -174,29 +167,36 @@ def fingerprint(*tensors: Tensor) -> str:
     return f"{[tuple(t.shape) for t in tensors]} {checksum(named, {})[:16]}"
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) -> None:
-    """Write tensors, a JSON record and their checksum to one safetensors file.
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a path to write to; what is there at the end takes the place of path.
 
-    The file appears whole or not at all: after an OSError the old one is in place.
+    A file appears whole or not at all: after an OSError the old one is in place.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.part")  # what a kill leaves is reused
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    record = json.dumps(record | {"sha256": checksum(tensors, record)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.replace(path)
+    except (OSError, SafetensorError) as problem:  # a full disk, for instance
+        raise OSError(f"{path}: cannot be written ({problem})") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) -> None:
+    """Write tensors, a JSON record and their checksum to one file, or raise OSError."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    record = json.dumps(record | {"sha256": checksum(tensors, record)})
+    with replacing(path) as part:
         save_file(tensors, part, metadata={"record": record})
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(part, 0o666 & ~umask)  # as any new file; safetensors makes it 600
-        os.replace(part, path)
-    except (OSError, SafetensorError) as problem:  # a full disk, for instance
-        raise OSError(f"{path}: cannot be written ({problem})") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def read_tensors(path, largest: int = LARGEST_FILE) -> tuple[dict[str, Tensor], dict]:
@@ -211,9 +211,8 @@ def read_tensors(path, largest: int = LARGEST_FILE) -> tuple[dict[str, Tensor], 
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as problem:
         raise ValueError(f"{path}: not a readable checkpoint ({problem!r})") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"{path}: not a checkpoint of ours")
-    if record.pop("sha256", None) != checksum(tensors, record):
+    known = record.pop("sha256", None) if isinstance(record, dict) else None
+    if known != checksum(tensors, record):
         raise ValueError(f"{path}: damaged (its checksum); get it again or remove it")
     return tensors, record
 
@@ -232,11 +231,10 @@ def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
 def read_state(path) -> tuple[dict[str, Tensor], dict]:
     """A stored state: its tensors; its settings, step, seconds. ValueError if none."""
     tensors, record = read_tensors(path, LARGEST_STATE)
-    kinds = {"settings": dict, "step": int, "seconds": float}
-    fits = all(isinstance(record.get(key), kind) for key, kind in kinds.items())
-    if not fits or not isinstance(record["settings"].get("steps"), int):
-        raise ValueError(f"state: {path} is not the state of a run; move it away")
-    return tensors, record
+    match record:
+        case {"settings": {"steps": int()}, "step": int(), "seconds": float()}:
+            return tensors, record
+    raise ValueError(f"state: {path} is not the state of a run; move it away")
 
 
 def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, float]:

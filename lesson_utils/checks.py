@@ -168,3 +168,31 @@ def check_parameters(c_in, c_out, dim):
 def check_attention(q, k, v):
     """function(q, k, v), all (n,d), must give softmax(qkᵀ/√d) v (Transformer eq. 1)."""
     return F.scaled_dot_product_attention(q, k, v)
+
+
+@_check_in((t, s) for t, s in JUMPS if s < 1)
+def check_sigma_hat(ab_t, ab_s):
+    """function(ab_t, ab_s) must give σ̂, the noise of a jump (DDIM app. D.3)."""
+    return ddim_step(0 * ONE, 0 * ONE, ab_t, ab_s, "sigma-hat", ONE)[0].item()
+
+
+@_check_in(torch.rand(4, n, generator=DRAW).double().unbind() for n in (1, 3, 96))
+def check_frechet(mean, variance, real_mean, real_variance):
+    """function(μ, σ², μ_r, σ_r²), all (F,), must give their Fréchet distance."""
+    shift = (mean - real_mean).square().sum()
+    return (
+        shift + (variance + real_variance - 2 * (variance * real_variance) ** 0.5).sum()
+    )
+
+
+PAIRED = [[(1, 3), (2, 2), (3, 1)], [(1, 2), (2, 2), (1, 2)], [(5, 1), (1, 5), (5, 5)]]
+
+
+@_check_in((pairs,) for pairs in PAIRED)
+def check_frontier(pairs):
+    """function([(seconds, FCD), …]) must give the numbers of those that none beats."""
+
+    def beats(q, p):
+        return q[0] <= p[0] and q[1] <= p[1] and q != p
+
+    return [i for i, p in enumerate(pairs) if not any(beats(q, p) for q in pairs)]

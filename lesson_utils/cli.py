@@ -1,25 +1,29 @@
-"""python -m lesson_utils train: training in full, from the command line."""
+"""python -m lesson_utils train | evaluate: what takes long, from the command line."""
 
 import argparse
 import platform
 import re
 import sys
 import time
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import torch
 
 from . import data as sources
 from .arguments import refuse, whole
-from .checkpoint import CHECKPOINTS, read_state, save, usable
+from .checkpoint import CHECKPOINTS, load, read_state, save, usable
+from .evaluation import BATCH, Setting, chart, checked, evaluate, table
+from .metrics import judge_for
 from .schedule import Schedule
 from .training import train
 from .unet import ContextUnet
 from .viz import progress
 
-STEPS = 30_000  # what the shipped sprites took
+LARGE = 400  # pixels; width and updates of a run by default, of pictures up to it:
+SMALL, BIG = (48, 30_000), (32, 15_000)  # and of larger ones, which take longer
 STATES = CHECKPOINTS.parent / "build/train"
+RESULTS = CHECKPOINTS.parent / "build/evaluate"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,18 +34,33 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--dataset", default="sprites", help="or a folder (README)")
     options.add_argument("--size", type=int, help="of a folder's pictures; default 16")
     length = options.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, help=f"updates; default {STEPS:,}")
+    length.add_argument(
+        "--steps", type=int, help="updates; default 30,000, for large pictures 15,000"
+    )
     length.add_argument("--minutes", type=float, help="instead: as many as fit")
     options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument("--width", type=int, default=48, help="channels at full size")
+    options.add_argument(
+        "--width", type=int, help="channels at full size; default 48, large 32"
+    )
     options.add_argument("--learning-rate", type=float, default=3e-3, help="its peak")
-    options.add_argument("--ema-decay", type=float, default=0.999)
+    options.add_argument("--ema-decay", type=float, help="default 0.999, less if short")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--bfloat16", action="store_true", help="autocast")
     options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
     options.add_argument("--state", type=Path, help="default: in build/train/")
     options.set_defaults(run=run_train)
+    options = commands.add_parser("evaluate", help="judge samples, or go on with it")
+    options.add_argument("--checkpoint", default="sprites", help="a name or a path")
+    options.add_argument("--dataset", help="that it was trained on; default: its name")
+    options.add_argument("--steps", default="10,20,50,100,500", help="each of them")
+    options.add_argument("--eta", default="0,0.2,0.5,1,sigma-hat", help="with each")
+    options.add_argument("--guidance", default="1", help="and each of these scales")
+    options.add_argument("--n-samples", type=int, default=500, help="for each setting")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
+    options.add_argument("--out", type=Path, help="JSON; default: in build/evaluate/")
+    options.set_defaults(run=run_evaluate)
     chosen = parser.parse_args(arguments)
     try:
         chosen.run(chosen)
@@ -66,14 +85,16 @@ def run_train(chosen: argparse.Namespace) -> None:
     device = str(usable(chosen.device or best_device()))
     data, schedule = sources.dataset(chosen.dataset, chosen.size), Schedule.linear()
     settings = {"batch_size": chosen.batch_size, "peak": chosen.learning_rate}
-    settings |= {"ema_decay": chosen.ema_decay, "seed": chosen.seed}
-    settings |= {"bfloat16": chosen.bfloat16}
+    settings |= {"seed": chosen.seed, "bfloat16": chosen.bfloat16}
+    channels, height, side = data.x.shape[1:]
+    usual = SMALL if height * side <= LARGE else BIG
+    width = usual[0] if chosen.width is None else chosen.width
 
     def new_model() -> ContextUnet:
         torch.manual_seed(chosen.seed)
-        return ContextUnet(data.x.shape[1], data.c.shape[1], chosen.width).to(device)
+        return ContextUnet(channels, data.c.shape[1], width).to(device)
 
-    steps, done = STEPS if chosen.steps is None else chosen.steps, 0
+    steps, done = usual[1] if chosen.steps is None else chosen.steps, 0
     if state.exists():
         _, record = read_state(state)
         done = record["step"]
@@ -82,6 +103,9 @@ def run_train(chosen: argparse.Namespace) -> None:
         print(f"{state}: goes on after update {done:,} of {steps:,}")
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
+    if chosen.ema_decay is None and steps > 0:
+        chosen.ema_decay = max(0.0, min(0.999, 1 - 10 / steps))
+    settings["ema_decay"] = chosen.ema_decay
     updates = train(new_model(), schedule, data, steps, state=state, **settings)
     label = f"{name} on {device}"
     for update in progress(updates, total=steps - done, label=label):
@@ -94,6 +118,44 @@ def run_train(chosen: argparse.Namespace) -> None:
     save(out, update.ema, schedule, data.names, tuple(data.x.shape[1:]), **meta)
     state.unlink(missing_ok=True)
     print(f"{out}: {out.stat().st_size:,} bytes, loss {mean:.4f}")
+
+
+def run_evaluate(chosen: argparse.Namespace) -> None:
+    """Fill the table of all steps, η and guidance; write JSON and a chart."""
+    lists = [
+        numbers("--steps", chosen.steps),
+        numbers("--eta", chosen.eta, "sigma-hat"),
+        numbers("--guidance", chosen.guidance),
+    ]
+    settings = [Setting(*each) for each in product(*lists)]
+    device = str(usable(chosen.device or best_device()))
+    checkpoint = load(chosen.checkpoint, device)
+    for setting in settings:
+        checked(setting, checkpoint.schedule.T)
+    name = chosen.dataset or chosen.checkpoint
+    data, unseen = sources.dataset(name), sources.UNSEEN.get(name, lambda: None)()
+    out = chosen.out or RESULTS / f"{sources.label(name)}.json"
+    arguments = checkpoint, judge_for(name), settings, chosen.n_samples, out, data
+    about = {"machine": machine(device), "name": str(chosen.checkpoint)}
+    results = evaluate(*arguments, unseen, chosen.seed, **about)
+    batches = -(-chosen.n_samples // BATCH)
+    total = batches * sum(setting.steps for setting in settings)
+    *_, result = progress(results, total, f"{name} on {device}")
+    out.with_suffix(".png").write_bytes(chart(result))
+    print(table(result))
+
+
+def numbers(name: str, text: str, *words: str) -> list[float | int | str]:
+    """A list such as 10,20,50: whole numbers as int, others as float, known words."""
+    found = []
+    for part in text.split(","):
+        try:
+            value = part.strip()
+            found.append(value if value in words else float(value))
+        except ValueError:
+            kinds = " or ".join(("numbers", *words))
+            refuse(name, f"{kinds} with commas between", text)
+    return found
 
 
 def steps_in(seconds: float, model, schedule, data, settings: dict) -> int:

@@ -1,6 +1,9 @@
 """Training pictures: each source gives the same three things."""
 
 import os
+import sys
+from contextlib import redirect_stderr
+from functools import partial
 from glob import glob
 from itertools import chain
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.datasets import MNIST
 
 from .arguments import refuse, whole
 from .sprites import SPRITE_CLASSES, draw_sprites
@@ -19,6 +23,7 @@ FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
 LARGEST_SIDE = 8192  # pixels of a picture file: 64 megapixels, if it is a square
 LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
+DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 class Pictures(NamedTuple):
@@ -41,6 +46,32 @@ def sprites(n: int = 50_000, seed: int = 0) -> Pictures:
     """
     images, labels = draw_sprites(n, seed)
     return Pictures(to_unit(images), torch.from_numpy(labels), SPRITE_CLASSES)
+
+
+def mnist(split: str = "train") -> Pictures:
+    """Handwritten digits: x (60000,1,28,28), c (60000,10), names "0" … "9".
+
+    split: "train", or "test" with 10,000 others. Looked for in the folder that the
+    variable LESSONS_DATA names, else in data/ of the project, and downloaded there on
+    first use. ValueError, with what to do, if they can neither be found nor loaded.
+    """
+    if split not in ("train", "test"):
+        refuse("split", "'train' or 'test'", split)
+    root = located(os.environ.get("LESSONS_DATA") or DATA, "LESSONS_DATA")
+    try:
+        with redirect_stderr(sys.stdout):  # the bar of a download
+            digits = MNIST(root, train=split == "train", download=True)
+        x, number = digits.data.numpy(), digits.targets
+        whole = x.shape[1:] == (28, 28) and number.shape == (len(x),)
+        if not whole or number.min() < 0 or number.max() > 9:
+            raise ValueError(f"pictures {x.shape}, labels {tuple(number.shape)}")
+    except Exception as problem:  # of the network, the disk or a damaged file
+        raise ValueError(
+            f"{root}: no MNIST here, and none can be loaded ({problem}); connect once, "
+            f"or put its four files into {root / 'MNIST/raw'}, or set LESSONS_DATA to "
+            "the folder that has MNIST/raw. What only samples needs no data."
+        ) from None
+    return Pictures(to_unit(x[..., None]), torch.eye(10)[number], tuple("0123456789"))
 
 
 def image_folder(path: str | Path, size: int = 16) -> Pictures:
@@ -142,7 +173,8 @@ def to_unit(images) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-SOURCES = {"sprites": sprites}
+SOURCES = {"sprites": sprites, "mnist": mnist}
+UNSEEN = {"sprites": partial(sprites, 10_000, 10**9), "mnist": partial(mnist, "test")}
 
 
 def label(name_or_path: str | Path) -> str:

@@ -2,11 +2,10 @@
 
 A sprite is composed like a paper doll: an archetype ("knight", "cheese") names a stack
 of slots, a slot names interchangeable parts, and chance picks one part for every slot.
-The parts are ASCII art in sprites.txt, whose head tells how to read it. A recipe
-chooses for every material a pool of colour ramps. What the sheets leave out is added to
-all alike: a one-pixel outline, the shaded right-hand edges, the flip, and the position.
-Everything is integer arithmetic on the raw stream of PCG64, which NumPy keeps stable,
-so a seed gives the same bytes everywhere.
+The parts are ASCII art in sprites.txt, whose head tells how to read it. What its sheets
+leave out is added to all alike: colours, a one-pixel outline, shaded right-hand edges,
+the flip, and the position. Everything is integer arithmetic on the raw stream of PCG64,
+which NumPy keeps stable, so a seed gives the same bytes everywhere.
 """
 
 import numbers
@@ -39,6 +38,7 @@ SLOTS = dict(re.findall(r"(\w+): (.+)", SLOTS))
 class Archetype(NamedTuple):
     """One recipe, ready to compose: `slots` are stacks of parts (2, n, 16, 16)."""
 
+    label: str  # of its class
     name: str
     slots: list[np.ndarray]
     pools: list[np.ndarray]  # five arrays of ramp numbers
@@ -103,23 +103,22 @@ def _drops(letters, cuts):
     return np.array(choices)
 
 
-@cache
 def _archetypes():
-    """Class name -> tuple of Archetype."""
+    """Every Archetype, class by class."""
     order = {name: i for i, name in enumerate(RAMPS)}
-    found = {}
+    found = []
     for line in RECIPES.split("\n")[1:-1]:
-        if ":" not in line:
-            found[line] = ()
+        name, colon, recipe = line.partition(":")
+        if not colon:
+            label = name
             continue
-        name, _, recipe = line.partition(":")
         fields = [field.split() for field in recipe.split("/")]
         slots, pools, cuts = fields + [[], ["r10", "r12"]][len(fields) - 1 :]
         pools += ["cloth", "cloth", "gold", "skin", "hair"][len(pools) :]
         slots = [np.stack([_options(slot, f) for f in (0, 1)]) for slot in slots]
         pools = [np.array([order[r] for r in POOLS.get(p, (p,))]) for p in pools]
-        kind = Archetype(name, slots, pools, _drops("r", cuts), _drops("cm", cuts))
-        found[[*found][-1]] += (kind,)
+        rows, cols = _drops("r", cuts), _drops("cm", cuts)
+        found.append(Archetype(label, name, slots, pools, rows, cols))
     return found
 
 
@@ -166,17 +165,13 @@ def _centre(filled, lines, jitter):
 
 def _outline(canvas):
     """Add the dark outline and shade the right-hand edges, in place."""
-    filled = canvas > EMPTY
-    solid = canvas > DARK  # what is drawn dark stays a thin line
-    near = np.zeros_like(filled)
-    near[:, 1:] |= solid[:, :-1]
-    near[:, :-1] |= solid[:, 1:]
-    near[:, :, 1:] |= solid[:, :, :-1]
-    near[:, :, :-1] |= solid[:, :, 1:]
-    edge = filled.copy()  # filled, more of it to the left, nothing to the right
-    edge[:, :, 1:-1] &= filled[:, :, :-2] & ~filled[:, :, 2:]
-    edge &= (canvas >= FIRST) & ((canvas - FIRST) % 3 < 2)
-    canvas += edge
+    filled = canvas > EMPTY  # nowhere at the border
+    solid = np.pad(canvas > DARK, ((0, 0), (1, 1), (1, 1)))  # dark stays a thin line
+    near = solid[:, :-2, 1:-1] | solid[:, 2:, 1:-1]
+    near |= solid[:, 1:-1, :-2] | solid[:, 1:-1, 2:]
+    inner = canvas[:, :, 1:-1]
+    edge = filled[:, :, :-2] & (inner >= FIRST) & ~filled[:, :, 2:]
+    inner += edge & ((inner - FIRST) % 3 < 2)
     canvas[near & ~filled] = DARK
 
 
@@ -209,9 +204,8 @@ def _throw(n, seed):
     whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
     if not whole or not 0 <= seed < 2**64:
         raise ValueError(f"seed is {seed!r}: give an int from 0 to 2**64 - 1")
-    raw = np.random.PCG64(int(seed)).random_raw(6 * int(n)).reshape(n, 6, 1)
-    pieces = raw >> np.array([0, 16, 32, 48], np.uint64) & np.uint64(0xFFFF)
-    return pieces.reshape(n, 24).astype(np.int64)
+    raw = np.random.PCG64(int(seed)).random_raw(6 * int(n)).astype("<u8")
+    return raw.view("<u2").reshape(n, 24).astype(np.int64)
 
 
 def draw_sprites(n, seed):
@@ -225,11 +219,10 @@ def draw_sprites(n, seed):
     classes = _pick(dice[:, 0], len(SPRITE_CLASSES))
     sizes = np.array([len(names) for names in ARCHETYPES.values()])
     which = np.r_[0, sizes.cumsum()][classes] + _pick(dice[:, 1], sizes[classes])
-    kinds = [kind for name in SPRITE_CLASSES for kind in _archetypes()[name]]
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
     for start in range(0, n, 8192):
         part = slice(start, start + 8192)
-        images[part] = _draw(kinds, which[part], dice[part])
+        images[part] = _draw(KINDS, which[part], dice[part])
     return images, np.eye(len(SPRITE_CLASSES), dtype=np.float32)[classes]
 
 
@@ -239,13 +232,14 @@ def draw_archetype(name, n, seed):
     Returns (n, 16, 16, 3) uint8. Raises ValueError for an unknown name, n or seed.
     """
     dice = _throw(n, seed)
-    every = [(label, kind) for label in ARCHETYPES for kind in _archetypes()[label]]
-    kinds = [k for label, k in every if name in (k.name, f"{label}/{k.name}")]
+    kinds = [kind for kind in KINDS if name in (kind.name, f"{kind.label}/{kind.name}")]
     if not kinds:
         raise ValueError(f"name is {name!r}: give one of ARCHETYPES, {ARCHETYPES}")
     return _draw(kinds[:1], np.zeros(n, np.int64), dice)
 
 
+KINDS = _archetypes()
 ARCHETYPES = {
-    label: tuple(kind.name for kind in group) for label, group in _archetypes().items()
+    label: tuple(kind.name for kind in KINDS if kind.label == label)
+    for label in SPRITE_CLASSES
 }

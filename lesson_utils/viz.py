@@ -8,20 +8,22 @@ import base64
 import html
 import io
 import math
-import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
+from matplotlib import get_data_path
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
 from .arguments import finite, refuse, shaped, whole
+from .checkpoint import replacing
 
 # Told apart without colour vision too (Okabe & Ito 2008), and by their dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -36,6 +38,41 @@ def grid(x: Tensor, columns: int | None = None, scale: int = 4) -> np.ndarray:
     ValueError if x is not such a tensor, is empty or holds NaN.
     """
     return _tile(_pixels(x, "x"), columns, scale)
+
+
+def sheet(
+    x: Tensor, prompts: Sequence[str], columns: int | None = None, scale: int = 4
+) -> np.ndarray:
+    """Like `grid`, with each picture's prompt beneath it, as uint8 (H,W,3) for `show`.
+
+    x: (B,C,H,W) in [-1, 1]; prompts: B texts of at most 200 characters. A long one is
+    broken into lines, "" reads "no context" in grey. Raises ValueError as `grid` does.
+    """
+    scale = whole("scale", scale, 1)
+    images = _pixels(x, "x").repeat(scale, 1).repeat(scale, 2)
+    columns = _tile(images[:, :1, :1], columns, 1).shape[1]  # checked, or chosen
+    prompts = [text.strip() for text in _texts("prompts", prompts, len(images))]
+    if max(map(len, prompts)) > 200:
+        refuse("prompts", "texts of at most 200 characters", max(prompts, key=len))
+    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
+    h, w = images.shape[1:3]
+    longest = max(map(font.getlength, " ".join(prompts).split()), default=0)
+    room = max(w, 64, min(128, math.ceil(longest)))  # for a line, in pixels
+    captions, rows = [_lines(text or "no context", font, room) for text in prompts], []
+    for i in range(0, len(images), columns):
+        row = images[i : i + columns]
+        high = h + 8 + 14 * max(map(len, captions[i : i + columns]))
+        cells = np.full((len(row), high, room + 8, 3), 255, np.uint8)
+        left = 4 + (room - w) // 2
+        cells[:, 4 : h + 4, left : left + w] = row
+        for cell, text, lines in zip(cells, prompts[i:], captions[i:], strict=False):
+            canvas = Image.fromarray(cell)
+            for j, line in enumerate(lines):
+                place, grey = (4 + room / 2, h + 5 + 14 * j), 0 if text else 118
+                ImageDraw.Draw(canvas).text(place, line, (grey,) * 3, font, anchor="ma")
+            cell[:] = canvas
+        rows.append(_tile(cells, columns, 1))
+    return np.concatenate(rows)
 
 
 def strip(
@@ -98,14 +135,8 @@ def gif(
     ways |= dict(duration=times if len(times) > 1 else times[0], loop=0)
     data = iio.imwrite("<bytes>", big, extension=".gif", plugin="pillow", **ways)
     if path is not None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
+        with replacing(path) as part:
             part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     return data
 
 
@@ -145,9 +176,14 @@ def plot(
     if any(curves):
         axes.legend(frameon=False)
     axes.grid(alpha=0.25)
-    file = io.BytesIO()
-    figure.savefig(file)
-    picture = Image.open(file).convert("RGB").quantize(32, dither=Image.Dither.NONE)
+    return png(figure)
+
+
+def png(figure: Figure, colours: int = 32) -> bytes:
+    """A matplotlib figure as the bytes of a small PNG of so many colours."""
+    figure.savefig(file := io.BytesIO())
+    picture = Image.open(file).convert("RGB")
+    picture = picture.quantize(colours, dither=Image.Dither.NONE)
     picture.save(file := io.BytesIO(), "PNG", optimize=True)
     return file.getvalue()
 
@@ -343,3 +379,12 @@ def _texts(name: str, texts: str | Sequence[str], n: int) -> list[str]:
     if not several or not all(isinstance(text, str) for text in texts):
         refuse(name, f"{n} texts, one for each picture,", texts)
     return texts
+
+
+def _lines(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
+    """text in lines of at most room pixels, broken inside a word only if need be."""
+    for n in range(min(len(text), room // 3), 0, -1):  # characters in a line
+        lines = textwrap.wrap(text, n, break_on_hyphens=False)
+        if all(font.getlength(line) <= room for line in lines):
+            break
+    return lines

@@ -49,6 +49,11 @@ WRONG = {
     "check_embedding": lambda t, dim: [0.0] * dim,
     "check_parameters": lambda c_in, c_out, dim: 9 * c_in * c_out,
     "check_attention": lambda q, k, v: (q @ k.T).softmax(1) @ v,
+    "check_sigma_hat": lambda ab_t, ab_s: 1 - ab_t / ab_s,
+    "check_frechet": lambda mean, variance, real_mean, real_variance: (
+        (mean - real_mean).square().sum() + (variance - real_variance).square().sum()
+    ),
+    "check_frontier": lambda pairs: [pairs.index(min(pairs))],
 }
 
 

@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
+from conftest import needs_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from lesson_utils import dataset, image_folder, npy_pair
-from lesson_utils.data import LARGEST_SIDE, label, read_picture
+from lesson_utils.data import LARGEST_SIDE, label, mnist, read_picture
 
 LOSSLESS = ["png", "gif", "bmp", "tiff", "webp"]
 
@@ -507,7 +508,7 @@ def test_a_missing_array_is_named(pair):
 def test_an_unknown_data_set_says_what_would_do(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"sprites, a folder of.*two \.npy files, got "
+        ValueError, match=r"sprites, mnist, a folder of.*two \.npy files, got "
     ):
         dataset(name)
 
@@ -521,7 +522,7 @@ def test_nonsense_is_no_name(name):
 
 
 def test_other_folders_say_what_would_do(pair, pets):
-    wanted = r"sprites, a folder of class folders .*two \.npy files, got "
+    wanted = r"sprites, mnist, a folder of class folders .*two \.npy files, got "
     for path in ("sprites", pair):
         with pytest.raises(ValueError, match=f"size: none for {path}, .* got 32"):
             dataset(path, 32)
@@ -545,3 +546,92 @@ def test_the_shipped_name_stays_its_own(pets, monkeypatch):
     for path in ("./sprites", pets.parent / "sprites", "Sprites", "sprites/"):
         with pytest.raises(ValueError, match="rename it, or name the checkpoint"):
             label(path)
+
+
+# MNIST, as torchvision reads it
+
+
+def idx(kind, *sizes, data):
+    """The bytes of an IDX file of bytes: a magic number, the sizes, the data."""
+    return struct.pack(f">{1 + len(sizes)}I", 0x0800 + kind, *sizes) + bytes(data)
+
+
+def digits(root, n=6, split="train", labels=None, **bad):
+    """n planted digits in a folder as MNIST has them: digit i has brightness 40 i."""
+    raw = root / "MNIST/raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    images = np.repeat(np.arange(n, dtype=np.uint8) * 40, 28 * 28)
+    for part in ("train", "t10k"):
+        files = {
+            f"{part}-images-idx3-ubyte": idx(3, n, 28, 28, data=images.tobytes()),
+            f"{part}-labels-idx1-ubyte": idx(1, n, data=labels or range(n)),
+        }
+        for name, content in (files | bad).items():
+            (raw / name).write_bytes(content)
+    return root
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def download(self):
+        raise RuntimeError("no network here")
+
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", download)
+
+
+def test_mnist_is_read_from_where_lessons_data_points(tmp_path, monkeypatch):
+    monkeypatch.setenv("LESSONS_DATA", str(digits(tmp_path)))
+    data = dataset("mnist")
+    assert data.x.shape == (6, 1, 28, 28) and data.x.dtype == torch.float32
+    assert (as_bytes(data.x[3]) == 120).all()
+    assert data.names == tuple("0123456789")
+    assert torch.equal(data.c, torch.eye(10)[:6])
+    assert torch.equal(mnist("test").x, data.x)
+
+
+def test_without_mnist_the_error_says_what_to_do(tmp_path, monkeypatch, no_network):
+    monkeypatch.setenv("LESSONS_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match="no network here.*LESSONS_DATA") as problem:
+        dataset("mnist")
+    assert str(tmp_path / "MNIST/raw") in str(problem.value)
+    monkeypatch.delenv("LESSONS_DATA")
+    monkeypatch.setattr("lesson_utils.data.DATA", tmp_path / "data")
+    with pytest.raises(ValueError, match="data: no MNIST here"):
+        mnist("test")
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {IMAGES: b""},
+        {IMAGES: b"<html>not found</html>"},
+        {IMAGES: idx(3, 6, 28, 28, data=range(200))},
+        {IMAGES: idx(3, 6, 27, 28, data=bytes(6 * 27 * 28))},
+        {IMAGES: idx(3, 5, 28, 28, data=bytes(5 * 28 * 28))},
+        {IMAGES: idx(3, 2**31, 28, 28, data=b"")},
+        {LABELS: idx(1, 6, data=(0, 1, 2, 3, 4, 10))},
+        {LABELS: idx(1, 5, data=range(5))},
+        {LABELS: idx(3, 6, 28, 28, data=bytes(6 * 28 * 28))},
+    ],
+)
+def test_damaged_mnist_is_refused(tmp_path, monkeypatch, bad):
+    monkeypatch.setenv("LESSONS_DATA", str(digits(tmp_path, **bad)))
+    with pytest.raises(ValueError, match="no MNIST here, and none can be loaded"):
+        dataset("mnist")
+
+
+def test_mnist_has_two_splits():
+    with pytest.raises(ValueError, match="split: 'train' or 'test' is needed"):
+        mnist("validation")
+
+
+@needs_digits
+def test_the_real_mnist():
+    for split, n in (("train", 60_000), ("test", 10_000)):
+        data = mnist(split)
+        assert data.x.shape == (n, 1, 28, 28)
+        assert data.x.aminmax() == (-1, 1)
+        assert data.c.mean(0).min() > 0.08 and data.c.mean(0).max() < 0.12

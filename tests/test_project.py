@@ -17,15 +17,15 @@ import urllib.request
 from importlib import metadata
 
 import pytest
-import torch
 import yaml
+from conftest import needs_digits
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import lesson_utils
-from lesson_utils import metrics
+from lesson_utils import evaluation, metrics
+from lesson_utils.data import UNSEEN
 from tools import bench, doctor, evaluate, pictures
-from tools.blocks import fill
 from tools.lessons import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
@@ -319,36 +319,41 @@ def test_the_readme_shows_the_committed_benchmark():
     assert bench.table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_model_card_shows_the_checkpoints_record():
+@pytest.mark.parametrize("name", ["sprites", "mnist"])
+def test_the_model_card_shows_record_and_figures(name):
     card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
-    assert pictures.record(lesson_utils.load("sprites")) in card
+    checkpoint, (judge, record) = lesson_utils.load(name), metrics.load_judge(name)
+    assert pictures.record(checkpoint) in card
+    full, guided = (
+        evaluation.read_result(ROOT / f"checkpoints/{name}_{part}.json")
+        for part in ("table", "guidance")
+    )
+    assert evaluate.card(full, guided, checkpoint.context, record) in card
+    for result in (full, guided):  # they are of the files that are shipped
+        assert result["model"] == evaluation.digest(checkpoint.model)
+        assert result["judge"] == evaluation.digest(judge)
 
 
-def test_the_model_card_shows_what_the_judge_saw():
-    card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
-    result = json.loads((ROOT / "checkpoints/sprites_judged.json").read_text())
-    assert evaluate.table(result) in card
-    assert min(result["judge"][k] for k in ("accuracy", "accuracy_hue_shifted")) >= 0.99
+def test_the_judges_are_as_good_as_they_should_be():
+    _, sprites = metrics.load_judge("sprites")
+    _, mnist = metrics.load_judge("mnist")
+    assert sprites["unseen"] == mnist["unseen"] == 10_000
+    assert min(sprites["accuracy"], sprites["accuracy_hue_shifted"]) >= 0.99
+    assert mnist["accuracy"] >= 0.994
 
 
-def test_a_judge_of_one_opinion_is_right_as_often_as_that_is_asked_for():
-    judge = metrics.Judge(3, ("a", "b"), width=8)
-    torch.nn.init.zeros_(judge.head.weight)
-    judge.head.bias.data = torch.tensor([1.0, 0.0])  # "a", whatever it sees
-    x, c = torch.zeros(40, 3, 16, 16), torch.eye(2)[[0] * 30 + [1] * 10]
-    found = evaluate.judged(judge, x, c)
-    assert found["seen"] == found["hue_shifted"] == 0.75
-    assert found["by_class"] == [1, 0]
-    low, high = found["interval"]  # the binomial one is 0.62 … 0.88
-    assert 0.55 < low < 0.68 and 0.82 < high < 0.95
+@pytest.mark.parametrize("name", ["sprites", "mnist"])
+def test_the_full_table_has_every_cell(name):
+    full = evaluation.read_result(ROOT / f"checkpoints/{name}_table.json")
+    etas = [0.0, 0.2, 0.5, 1.0, "sigma-hat"]
+    wanted = {(S, eta) for S in (10, 20, 50, 100) for eta in etas}
+    wanted |= {(500, eta) for eta in (0.0, 1.0, "sigma-hat")}
+    assert {(cell["steps"], cell["eta"]) for cell in full["cells"]} == wanted
+    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
 
 
-def test_fill_replaces_what_stands_between_its_marks_and_nothing_else(tmp_path):
-    path = tmp_path / "x.md"
-    path.write_text("a\n<!-- b -->\nold\n<!-- /b -->\nc\n", encoding="utf-8")
-    fill(path, "b", r"new \1")
-    fill(path, "b", r"new \1")
-    expected = "a\n<!-- b -->\nnew \\1\n<!-- /b -->\nc\n"
-    assert path.read_text(encoding="utf-8") == expected
-    with pytest.raises(ValueError, match="marks"):
-        fill(path, "other", "new")
+@needs_digits
+def test_the_digits_judge_is_right_on_the_test_images():
+    judge, record = metrics.load_judge("mnist")
+    unseen = UNSEEN["mnist"]()
+    assert metrics.label_accuracy(judge, unseen.x, unseen.c) == record["accuracy"]

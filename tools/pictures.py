@@ -5,11 +5,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 from PIL import Image
 
 from lesson_utils import (
     Checkpoint,
+    Pictures,
     ddim,
     draw_sprites,
     grid,
@@ -18,7 +18,7 @@ from lesson_utils import (
     last,
     load,
 )
-from lesson_utils.data import to_unit
+from lesson_utils.data import UNSEEN, to_unit
 from tools.blocks import fill
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,16 +37,16 @@ def contact_sheet(rows: int = 12, columns: int = 20) -> np.ndarray:
     return grid(to_unit(images), columns=columns, scale=4)
 
 
-def samples_beside_drawn(checkpoint: Checkpoint, n: int = 64) -> np.ndarray:
-    """n drawn sprites at the left, n of DDIM-20 of the same classes at the right."""
-    images, labels = draw_sprites(n, seed=2026)
-    order = labels.argmax(1).argsort(kind="stable")
-    context = torch.from_numpy(labels[order])
+def samples_beside_real(
+    checkpoint: Checkpoint, real: Pictures, n: int = 64
+) -> np.ndarray:
+    """n unseen pictures at the left, n of DDIM-20 of the same classes at the right."""
+    order = real.c[:n].argmax(1).argsort(stable=True)
     x = initial_noise(n, checkpoint.image_shape, seed=2026)
-    eps_fn = guide(checkpoint.model, context)
+    eps_fn = guide(checkpoint.model, real.c[order])
     sampled = last(ddim(eps_fn, x, checkpoint.schedule, steps=20))
-    drawn = to_unit(images[order])
-    left, right = (grid(side, columns=8, scale=4) for side in (drawn, sampled))
+    scale = 4 if x.shape[-1] <= 16 else 2
+    left, right = (grid(side, 8, scale) for side in (real.x[order], sampled))
     gap = np.full((len(left), 32, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
@@ -90,11 +90,13 @@ def record(checkpoint: Checkpoint) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", default="sprites")
+    parser.add_argument("--checkpoint", default="sprites", choices=sorted(UNSEEN))
     checkpoint = load(name := parser.parse_args().checkpoint)
-    write_png(contact_sheet(), ROOT / "lessons/assets/sprites.png")
+    if name == "sprites":
+        write_png(contact_sheet(), ROOT / "lessons/assets/sprites.png")
     folder = ROOT / "checkpoints"
-    write_png(samples_beside_drawn(checkpoint), folder / f"{name}_samples.png")
+    both = samples_beside_real(checkpoint, UNSEEN[name]())
+    write_png(both, folder / f"{name}_samples.png")
     loss_curve(checkpoint, folder / f"{name}_loss.png")
     fill(folder / "README.md", name, record(checkpoint))
 

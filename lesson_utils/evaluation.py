@@ -1,0 +1,294 @@
+"""Quality and time over the steps and η of a sampler: table 1 of the DDIM paper."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from .arguments import check_eta, real, refuse, whole
+from .checkpoint import (
+    Checkpoint,
+    fingerprint,
+    read_tensors,
+    replacing,
+    write_tensors,
+)
+from .data import Pictures
+from .metrics import (
+    Judge,
+    classifier_score,
+    frechet_distance,
+    interval,
+    kernel_distance,
+    nearest,
+    precision_recall,
+)
+from .noise import image_generators, initial_noise
+from .sampling import Step, ddim, guide
+from .viz import COLOURS, LINES, png
+
+BATCH = 100  # samples at a time
+COPY = 0.05  # a nearer neighbour in the training data is called a copy
+ABOVE = {"xycoords": ("data", "axes fraction"), "ha": "center"}  # of a chart
+
+
+class Setting(NamedTuple):
+    """One cell of the table: a DDIM sampler; η = 1 with all T steps is DDPM."""
+
+    steps: int
+    eta: float | str = 0.0
+    guidance: float = 1.0
+
+
+def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) -> dict:
+    """All that the judge says of pictures x (N,C,H,W), asked for by c (N,K).
+
+    data: what the model was trained on, for the figures that compare with it picture by
+    picture (precision, recall, kernel distance, nearest neighbour); None leaves them
+    out. Intervals: 95 %, by resampling within each class. ValueError as the metrics.
+    """
+    n, (features, logits) = len(x), judge.seen(x)
+    wanted = c.argmax(1)
+    right = (logits.argmax(1) == wanted).double()
+    known = judge.real
+
+    def fcd(i: Tensor) -> float:
+        return frechet_distance(features[i], known)
+
+    def accuracy(i: Tensor) -> float:
+        return float(right[i].mean())
+
+    by_class = [float(right[wanted == k].mean()) for k in range(c.shape[1])]
+    found = {
+        "n": n,
+        "fcd": frechet_distance(features, known),
+        "fcd_interval": [*interval(fcd, wanted)],
+        "label_accuracy": accuracy(torch.arange(n)),
+        "label_accuracy_interval": [*interval(accuracy, wanted)],
+        "by_class": by_class,
+        "classifier_score": classifier_score(logits),
+    }
+    if data is None:
+        return found
+    some = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))
+    some_features, _ = judge.seen(data.x[some[:n]])
+    kernel = kernel_distance(features, some_features, 100, min(200, n))
+    precision, recall = precision_recall(features, some_features)
+    _, distance = nearest(x, data.x)
+    return found | {
+        "kernel_distance": [*kernel],
+        "precision": precision,
+        "recall": recall,
+        "nearest_median": float(distance.median()),
+        "copies": float((distance < COPY).double().mean()),
+    }
+
+
+def sampled(
+    checkpoint: Checkpoint, c: Tensor, setting: Setting, seed: int = 0, start: int = 0
+) -> Iterator[Step]:
+    """The steps of DDIM towards one picture for each row of c (B,K).
+
+    Picture start + i depends on seed and its number alone, as initial_noise has it.
+    """
+    device = next(checkpoint.model.parameters()).device
+    x = initial_noise(len(c), checkpoint.image_shape, seed, start).to(device)
+    eps_fn = guide(checkpoint.model, c.to(device), setting.guidance)
+    fresh = image_generators(len(c), seed, start)
+    steps, eta = setting.steps, setting.eta
+    return ddim(eps_fn, x, checkpoint.schedule, steps, eta, generator=fresh)
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    judge: Judge,
+    settings: Sequence[Setting],
+    n: int,
+    path: str | Path,
+    data: Pictures,
+    unseen: Pictures | None = None,
+    seed: int = 0,
+    **about,
+) -> Iterator[dict]:
+    """Judge n samples at each setting; yields the result so far for each sampler step.
+
+    path: a JSON file of the result, written after each setting: those that it holds
+    already are not sampled again. A run that was killed goes on at the last batch, kept
+    beside it. data: the training data, in whose shares the classes are asked for;
+    unseen: others of their kind, the floor. about: what else the file should say, such
+    as the machine. Seconds are n times the median over batches of the time a picture
+    took, judging aside; on a CPU those in which this program's first thread ran, so
+    that other programs do not count.
+    Raises ValueError, at the call, for settings that make no sense, a judge of other
+    pictures, and a path with the results of another model, judge, number or seed.
+    """
+    n, path, K = whole("n", n, 10, 10**6), Path(path), len(checkpoint.context)
+    if path.suffix != ".json":
+        refuse("path", "a path that ends in .json", str(path))
+    if judge.in_channels != checkpoint.image_shape[0] or len(judge.names) != K:
+        what = f"one of {checkpoint.image_shape[0]} channels and {K} classes"
+        refuse("judge", what, f"{judge.in_channels} and {len(judge.names)}")
+    todo = [checked(setting, checkpoint.schedule.T) for setting in settings]
+    if not todo:
+        refuse("settings", "one Setting or more", settings)
+    made = {"n": n, "seed": whole("seed", seed, 0, 2**31)}
+    made |= {"model": digest(checkpoint.model), "judge": digest(judge)}
+    result = read_result(path, made) if path.exists() else made | {"cells": []}
+    result |= about
+    wanted = in_shares(data.c, n)
+    c = torch.eye(K)[wanted]
+    cell_of = {setting_of(cell): cell for cell in result["cells"]}
+    part = path.with_suffix(".part.safetensors")
+    on_cpu = next(checkpoint.model.parameters()).device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+
+    def loop() -> Iterator[dict]:
+        if unseen is not None and "floor" not in result:
+            some = of_classes(unseen.c, wanted)
+            result["floor"] = figures(judge, unseen.x[some], unseen.c[some], data)
+        for setting in todo:
+            if setting in cell_of:
+                yield from repeat(result, setting.steps * -(-n // BATCH))
+                continue
+            key = made | {"setting": list(setting)}
+            x, times = read_part(part, key, checkpoint.image_shape)
+            yield from repeat(result, setting.steps * len(times))
+            while len(x) < n:
+                rows, began = c[len(x) : len(x) + BATCH], clock()
+                for step in sampled(checkpoint, rows, setting, seed, len(x)):
+                    last_x = step.x.cpu()
+                    yield result
+                times.append((clock() - began) / len(rows))
+                x = torch.cat([x, last_x])
+                write_tensors(part, {"x": x}, key | {"times": times})
+            evaluations = setting.steps * (1 if setting.guidance in (0, 1) else 2)
+            cell = setting._asdict() | {"evaluations": evaluations}
+            cell["seconds"] = round(n * median(times), 3)
+            result["cells"].append(cell | figures(judge, x, c, data))
+            with replacing(path) as file:
+                text = json.dumps(result, indent=1) + "\n"
+                file.write_text(text, encoding="utf-8")
+            part.unlink()
+
+    return loop()
+
+
+def digest(model: nn.Module) -> str:
+    """A checksum of its weights, for results that must be of the same."""
+    return fingerprint(*model.state_dict().values())[-16:]
+
+
+def in_shares(c: Tensor, n: int) -> Tensor:
+    """n classes, each as often as in the rows of c (N,K), shuffled: (n,) int64.
+
+    Evenly instead of at random: a distance of few pictures is mostly one of shares.
+    """
+    shares = c.argmax(1).bincount(minlength=c.shape[1]).cumsum(0) / len(c)
+    wanted = torch.searchsorted(shares, (torch.arange(n) + 0.5) / n)
+    return wanted[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+
+
+def of_classes(c: Tensor, wanted: Tensor) -> Tensor:
+    """Numbers of rows of c (N,K) at random, of each class as many as wanted has."""
+    order = torch.randperm(len(c), generator=torch.Generator().manual_seed(0))
+    number, counts = c[order].argmax(1), wanted.bincount(minlength=c.shape[1])
+    return torch.cat([order[number == k][:m] for k, m in enumerate(counts)])
+
+
+def checked(setting: Setting, T: int) -> Setting:
+    """The setting with its numbers as such; ValueError if DDIM cannot run it."""
+    steps = whole("steps", setting.steps, 1, T)
+    check_eta(setting.eta)
+    eta = setting.eta if setting.eta == "sigma-hat" else float(setting.eta)
+    return Setting(steps, eta, real("guidance", setting.guidance, "[0, inf)"))
+
+
+def setting_of(cell: dict) -> Setting:
+    """The setting of a result's cell."""
+    return Setting(cell["steps"], cell["eta"], cell["guidance"])
+
+
+def read_result(path: str | Path, made: dict | None = None) -> dict:
+    """What evaluate wrote to path; ValueError if it is none, or not of what made says.
+
+    made: the n, seed, model and judge that it must have; None for any.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        for cell in result["cells"]:
+            checked(setting_of(cell), 10**6)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
+    other = [key for key in made or {} if result.get(key) != made[key]]
+    if other:
+        why = f"of another {', '.join(other)}; move it away, or give another --out"
+        raise ValueError(f"{path}: {why}")
+    return result
+
+
+def read_part(path: Path, key: dict, shape: tuple) -> tuple[Tensor, list[float]]:
+    """The samples of an unfinished cell and the times they took: none if of another."""
+    if path.exists():
+        tensors, record = read_tensors(path)
+        if {name: record.get(name) for name in key} == key:
+            return tensors["x"], record["times"]
+    return torch.zeros(0, *shape), []
+
+
+def plain(result: dict) -> dict[float | str, list[dict]]:
+    """The cells without guidance: for each η, σ̂ last, those of rising steps."""
+    cells = [cell for cell in result["cells"] if cell["guidance"] == 1]
+    cells.sort(key=lambda cell: cell["steps"])
+    etas = {cell["eta"] for cell in cells}
+    ordered = sorted(etas, key=lambda eta: (eta == "sigma-hat", eta))
+    return {eta: [cell for cell in cells if cell["eta"] == eta] for eta in ordered}
+
+
+def table(result: dict, figure: str = "fcd", form: str = ".3f") -> str:
+    """A figure of every cell in the layout of the paper's table 1, as Markdown."""
+    rows = plain(result)
+    steps = sorted({cell["steps"] for row in rows.values() for cell in row})
+    lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
+    lines.append("|---|" + "---:|" * len(steps))
+    for eta, row in rows.items():
+        texts = {cell["steps"]: format(cell[figure], form) for cell in row}
+        texts = [texts.get(S, "–") for S in steps]
+        lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def chart(result: dict) -> bytes:
+    """FCD over the time of a picture, a line for each η, as the bytes of a PNG."""
+    figure = Figure(figsize=(6.5, 4.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", xlabel="milliseconds for a picture")
+    axes.set_ylabel("Fréchet classifier distance (FCD)")
+    for i, (eta, row) in enumerate(plain(result).items()):
+        x = [1000 * cell["seconds"] / cell["n"] for cell in row]
+        y = [cell["fcd"] for cell in row]
+        high = [cell["fcd_interval"][1] - cell["fcd"] for cell in row]
+        low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
+        look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
+        label = f"η = {label_of(eta)}"
+        axes.errorbar(x, y, [low, high], label=label, marker="o", ms=4, **look)
+        if eta == 0:
+            for cell, place in zip(row, x, strict=True):
+                axes.annotate(f"S = {cell['steps']}", (place, 1.02), **ABOVE)
+    if "floor" in result:
+        words = f"{result['floor']['n']:,} real pictures: the floor"
+        axes.axhline(result["floor"]["fcd"], color="0.5", lw=1, label=words)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.06))
+    axes.grid(alpha=0.25, which="both")
+    return png(figure, 96)
+
+
+def label_of(eta: float | str) -> str:
+    """η as tables and charts name it."""
+    return "σ̂" if eta == "sigma-hat" else f"{eta:g}"

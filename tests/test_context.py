@@ -1,0 +1,288 @@
+"""Prompts: from words to context vectors, and back."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesson_utils import ContextUnet, guide, load
+from lesson_utils.context import describe, parse
+
+SPRITES = ("hero", "non-hero", "food", "spell", "side-facing")
+DIGITS = tuple("0123456789")
+NUMBERED = tuple(f"class {k}" for k in range(12))
+ODD = ("salt, pepper", "rock and roll", "rock", "c++", "3 8", "R&B", "-", "été")
+
+
+def weights(names, **shares):
+    """The expected vector, put together without a prompt: index -> weight."""
+    c = torch.zeros(len(names))
+    for key, share in shares.items():
+        c[int(key[1:])] = share
+    return c
+
+
+@pytest.mark.parametrize(
+    "prompt, names, shares",
+    [
+        ("", SPRITES, {}),
+        (" \t\n", SPRITES, {}),
+        ("hero", SPRITES, {"_0": 1}),
+        ("  HERO ", SPRITES, {"_0": 1}),
+        ("Non_Hero", SPRITES, {"_1": 1}),
+        ("non hero", SPRITES, {"_1": 1}),
+        ("side  facing", SPRITES, {"_4": 1}),
+        ("side - facing", SPRITES, {"_4": 1}),
+        ("SIDE_FACING", SPRITES, {"_4": 1}),
+        ("hero and food", SPRITES, {"_0": 1, "_2": 1}),
+        ("hero AND food", SPRITES, {"_0": 1, "_2": 1}),
+        ("hero+food", SPRITES, {"_0": 1, "_2": 1}),
+        ("hero & food", SPRITES, {"_0": 1, "_2": 1}),
+        ("hero, food, and spell", SPRITES, {"_0": 1, "_2": 1, "_3": 1}),
+        ("hero,food and spell", SPRITES, {"_0": 1, "_2": 1, "_3": 1}),
+        ("0.5 hero + 0.5 food", SPRITES, {"_0": 0.5, "_2": 0.5}),
+        ("0.5*hero+.25 food", SPRITES, {"_0": 0.5, "_2": 0.25}),
+        ("0.5 * hero", SPRITES, {"_0": 0.5}),
+        ("0.5 × hero", SPRITES, {"_0": 0.5}),
+        ("0.5hero", SPRITES, {"_0": 0.5}),
+        ("½ hero", SPRITES, {"_0": 0.5}),
+        ("½hero and 1e-3 food", SPRITES, {"_0": 0.5, "_2": 1e-3}),
+        ("1 hero", SPRITES, {"_0": 1}),
+        ("1. hero", SPRITES, {"_0": 1}),
+        ("0.3 Non Hero, 0.7 side_facing", SPRITES, {"_1": 0.3, "_4": 0.7}),
+        ("7", DIGITS, {"_7": 1}),
+        ("seven", DIGITS, {"_7": 1}),
+        ("Seven", DIGITS, {"_7": 1}),
+        ("zero", DIGITS, {"_0": 1}),
+        ("3 and 8", DIGITS, {"_3": 1, "_8": 1}),
+        ("3+8", DIGITS, {"_3": 1, "_8": 1}),
+        ("3,eight", DIGITS, {"_3": 1, "_8": 1}),
+        ("0.5 3 + 0.5 8", DIGITS, {"_3": 0.5, "_8": 0.5}),
+        ("½ three and 0.25*eight", DIGITS, {"_3": 0.5, "_8": 0.25}),
+        ("1.0 7", DIGITS, {"_7": 1}),
+        ("1*7", DIGITS, {"_7": 1}),
+        ("ten", ("1", "10"), {"_1": 1}),
+        ("10 + one", ("1", "10"), {"_0": 1, "_1": 1}),
+        ("class 0", NUMBERED, {"_0": 1}),
+        ("Class_1 + class-10", NUMBERED, {"_1": 1, "_10": 1}),
+        ("0.5 class 0, 0.5 class 11", NUMBERED, {"_0": 0.5, "_11": 0.5}),
+        ("1 class 1", NUMBERED, {"_1": 1}),
+        ("salt, pepper", ODD, {"_0": 1}),
+        ("rock and roll", ODD, {"_1": 1}),
+        ("rock and rock_and_roll", ODD, {"_1": 1, "_2": 1}),
+        ("rock and salt, pepper", ODD, {"_0": 1, "_2": 1}),
+        ("c+++rock", ODD, {"_2": 1, "_3": 1}),
+        ("3 8", ODD, {"_4": 1}),
+        ("0.5 r&b & 0.5 c++", ODD, {"_3": 0.5, "_5": 0.5}),
+        ("- + ÉTÉ", ODD, {"_6": 1, "_7": 1}),
+        ("hero- + hero", ("hero", "hero-"), {"_0": 1, "_1": 1}),
+        ("hero + hero-", ("hero", "hero-"), {"_0": 1, "_1": 1}),
+        ("rock and roll", ("rock", "rock and roll"), {"_1": 1}),
+        ("sand and land", ("sand", "land"), {"_0": 1, "_1": 1}),
+        ("nan and 0.5 inf", ("nan", "inf"), {"_0": 1, "_1": 0.5}),
+        ("(a.*) + [b", ("(a.*)", "[b"), {"_0": 1, "_1": 1}),
+        ("", (), {}),
+    ],
+)
+def test_words_become_weights(prompt, names, shares):
+    c = parse(prompt, names)
+    assert c.dtype == torch.float32
+    assert torch.equal(c, weights(names, **shares))
+    assert torch.equal(parse([prompt, ""], list(names))[0], c)
+
+
+@pytest.mark.parametrize(
+    "prompt, names, complaint",
+    [
+        # What is known, and the nearest of it
+        ("herro", SPRITES, r"hero, non-hero, .*mean 'hero'\?.*got 'herro'"),
+        ("sidefacing", SPRITES, r"mean 'side facing'\?"),
+        ("0.5 hero + 0.5 fod", SPRITES, r"mean 'food'\?.*got 'fod'"),
+        ("sevn", DIGITS, r"0, 1, 2.*mean 'seven'\?"),
+        ("seven", SPRITES, "spell, side-facing is needed, got 'seven'"),
+        ("class seven", NUMBERED, "class 0, class 1"),
+        ("dragon", SPRITES, "one of: hero.*side-facing is needed, got 'dragon'"),
+        ("10", DIGITS, "got '10'"),
+        ("38", DIGITS, "got '38'"),
+        ("0.57", DIGITS, "got '0.57'"),
+        ("nan", SPRITES, "one of: hero"),
+        ("infhero", DIGITS, "one of: 0"),
+        ("0.5", SPRITES, "one of: hero"),
+        ("0,5 hero", SPRITES, "got '0'"),
+        ("50% hero", SPRITES, "got '50% hero'"),
+        ("hero*0.5", SPRITES, "mean 'hero'"),
+        ("hero; food", SPRITES, "one of: hero"),
+        ("heroand food", SPRITES, "got 'heroand food'"),
+        ("hero a food", SPRITES, "got 'hero a food'"),
+        ("hero + food", ("hero-", "food"), "one of: hero-, food.*got 'hero'"),
+        ("x", (), "no class is needed"),
+        # Weights
+        ("2 hero", SPRITES, r"\(0, 1\], as in \"0.5 hero\", is needed, got '2 hero'"),
+        ("0 hero", SPRITES, r"weight in \(0, 1\]"),
+        ("-0.5 hero", SPRITES, r"weight in \(0, 1\].*'-0.5 hero'"),
+        ("1.01 hero", SPRITES, r"weight in \(0, 1\]"),
+        ("nan hero", SPRITES, r"weight in \(0, 1\].*'nan hero'"),
+        ("inf hero", SPRITES, r"weight in \(0, 1\]"),
+        ("1e9 hero", SPRITES, r"weight in \(0, 1\]"),
+        ("1e-60 hero", SPRITES, r"weight in \(0, 1\]"),
+        ("hero + 3*food", SPRITES, r"as in \"0.5 food\".*'3\*food'"),
+        ("3*8", DIGITS, r"weight in \(0, 1\], as in \"0.5 8\""),
+        # Twice, or two things at once
+        ("hero + Hero", SPRITES, "each class once, not 'hero' again"),
+        ("0.5 hero and 0.5 hero", SPRITES, "each class once"),
+        ("3 and three", DIGITS, "each class once, not '3' again"),
+        ("3 8", DIGITS, '"3 and 8", or "0.5 3 \\+ 0.5 8", is needed, got \'3 8\''),
+        ("1 7", DIGITS, '"1 and 7", or "0.5 1'),
+        ("one seven", DIGITS, '"1 and 7"'),
+        ("0.5 3 0.5 8", DIGITS, '"3 and 8"'),
+        ("hero food", SPRITES, '"hero and food", or "0.5 hero'),
+        ("spell + side facing non hero", SPRITES, '"side-facing and non-hero"'),
+        # Joints with nothing beside them
+        ("hero +", SPRITES, "a class before and after"),
+        ("+ hero", SPRITES, "a class before and after"),
+        ("hero + + food", SPRITES, "a class before and after"),
+        ("hero,,food", SPRITES, "a class before and after"),
+        ("hero and", SPRITES, "a class before and after"),
+        ("and", SPRITES, "got 'and'"),
+        (",", DIGITS, "a class before and after"),
+    ],
+)
+def test_a_prompt_that_cannot_be_read(prompt, names, complaint):
+    with pytest.raises(ValueError, match=rf"(?s)^prompt: .*{complaint}"):
+        parse(prompt, names)
+    with pytest.raises(ValueError, match=rf"(?s)^prompt\[1\]: .*{complaint}"):
+        parse(["", prompt], names)
+
+
+NO_PROMPTS = [None, 7, 0.5, b"hero", [], (), [7], ["hero", None], [["hero"]], {"hero"}]
+NO_PROMPTS += [{"hero": 1}, torch.zeros(5), np.array(["hero"]), iter(["hero"])]
+NO_NAMES = [None, 5, "hero", b"hero", [1, 2], ["hero", None], ["hero", ""], ["a", " "]]
+NO_NAMES += [["a", "a"], ["hero", "Hero"], ["a b", "a-b"], ["a_b", "a  b"], {"hero"}]
+NO_NAMES += [torch.zeros(2), {"hero": 0}]
+
+
+@pytest.mark.parametrize("prompt", NO_PROMPTS)
+def test_not_a_prompt(prompt):
+    with pytest.raises(ValueError, match="^prompt: a text such as .* is needed, got"):
+        parse(prompt, SPRITES)
+
+
+@pytest.mark.parametrize("names", NO_NAMES)
+def test_not_names(names):
+    for call in (lambda: parse("hero", names), lambda: describe(torch.ones(2), names)):
+        with pytest.raises(ValueError, match="^names: class names that differ"):
+            call()
+
+
+MILLION = 10**6
+HOSTILE = ["9", "0.", ".", " ", "hero ", "hero + ", "hero and ", "+", "-", "½", "and "]
+HOSTILE += ["side-", "side facing-", "\u0301", "0 ", "1e", "nan ", "x", "hero,"]
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+@pytest.mark.parametrize("start", ["", "hero", "side", "1e", "0.5 "])
+def test_a_million_characters_cost_little_and_say_little(part, start):
+    text = start + part * (MILLION // len(part)) + "?"
+    began = time.process_time()
+    with pytest.raises(ValueError, match="^prompt: ") as caught:
+        parse(text, SPRITES)
+    assert time.process_time() - began < 5
+    assert len(str(caught.value)) < 600
+
+
+def test_a_long_prompt_over_many_classes_is_no_trouble():
+    names = [f"folder {k}" for k in range(1000)]
+    c = torch.linspace(0.001, 1, 1000)
+    assert torch.equal(parse(describe(c, names), names), c)
+    with pytest.raises(ValueError, match="folder 0, folder 1") as caught:
+        parse("no such", names)
+    assert len(str(caught.value)) < 600
+
+
+# describe
+
+
+@pytest.mark.parametrize(
+    "c, names, said",
+    [
+        ([0, 0, 0, 0, 0], SPRITES, ""),
+        ([1, 0, 0, 0, 0], SPRITES, "hero"),
+        ([0.5, 0, 0.5, 0, 0], SPRITES, "0.5 hero + 0.5 food"),
+        ([0, 1, 0, 0.05, 1], SPRITES, "non-hero + 0.05 spell + side-facing"),
+        ([0, 0, 0, 1, 0, 0, 0, 0, 1, 0], DIGITS, "3 + 8"),
+        ([0, 0, 0, 0.3, 0, 0, 0, 0, 0.1, 0], DIGITS, "0.3 3 + 0.1 8"),
+        ([], (), ""),
+    ],
+)
+def test_weights_become_words(c, names, said):
+    c = torch.tensor(c, dtype=torch.float32)
+    assert describe(c, names) == said
+    assert describe(c.repeat(3, 1), names) == [said] * 3
+    assert describe(c.double().requires_grad_(), names) == said
+
+
+@given(st.sampled_from([SPRITES, DIGITS, NUMBERED, ODD, ("1", "10", "0")]), st.data())
+def test_parse_undoes_describe(names, data):
+    share = st.integers(0, 100).map(lambda n: n / 100)
+    row = st.lists(share, min_size=len(names), max_size=len(names))
+    c = torch.tensor(data.draw(st.lists(row, min_size=1, max_size=4)))
+    assert torch.equal(parse(describe(c, names), names), c)
+    assert torch.equal(parse(describe(c[0], names), names), c[0])
+
+
+@given(st.floats(0, 1, width=32, allow_subnormal=False))
+def test_no_bit_is_lost(share):
+    c = torch.tensor([share, 1.0, 0.0, share, 0.0])
+    assert torch.equal(parse(describe(c, SPRITES), SPRITES), c)
+
+
+@given(st.text("hero fdan+,&0.5½-_*", max_size=20))
+def test_any_text_is_read_or_refused(text):
+    try:
+        c = parse(text, SPRITES)
+    except ValueError as problem:
+        assert str(problem).startswith("prompt: ")
+    else:
+        assert ((c >= 0) & (c <= 1)).all()
+        assert torch.equal(parse(describe(c, SPRITES), SPRITES), c)
+
+
+@pytest.mark.parametrize(
+    "c, complaint",
+    [
+        ([1, 0], "float tensor"),
+        (None, "float tensor"),
+        ("hero", "float tensor"),
+        (torch.zeros(5).long(), "int64"),
+        (torch.zeros(4), r"of shape \(5,\)"),
+        (torch.zeros(2, 4), r"of shape \(B,5\)"),
+        (torch.zeros(0, 5), r"of shape \(B,5\)"),
+        (torch.tensor(1.0), r"of shape \(5,\)"),
+        (torch.zeros(1, 1, 5), r"of shape \(5,\)"),
+        (torch.tensor([0, 0, -0.5, 0, 0]), r"weights in \[0, 1\] is needed, got -0.5"),
+        (torch.tensor([[0, 0, 1.5, 0, 0]]), "got 1.5"),
+        (torch.tensor([0, 0, float("nan"), 0, 0]), "got nan"),
+    ],
+)
+def test_not_a_context(c, complaint):
+    with pytest.raises(ValueError, match=rf"^c: .*{complaint}"):
+        describe(c, SPRITES)
+
+
+# With the rest of the module
+
+
+def test_a_list_of_prompts_is_ready_for_guide():
+    model = ContextUnet(1, 5, 16).eval()
+    x, t = torch.zeros(2, 1, 8, 8), torch.full((2,), 0.5)
+    c = parse(["0.5 hero + 0.5 food", ""], SPRITES)
+    assert torch.equal(guide(model, c)(x, t), model(x, t, c))
+
+
+def test_the_shipped_checkpoint_knows_its_own_words():
+    names = load("sprites").context
+    assert torch.equal(parse(names, names), torch.eye(len(names)))
+    assert describe(torch.eye(len(names)), names) == list(names)
