@@ -127,11 +127,14 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
         numbers("--eta", chosen.eta, "sigma-hat"),
         numbers("--guidance", chosen.guidance),
     ]
-    settings = [Setting(*each) for each in product(*lists)]
     device = str(usable(chosen.device or best_device()))
     checkpoint = load(chosen.checkpoint, device)
-    for setting in settings:
-        checked(setting, checkpoint.schedule.T)
+    T = checkpoint.schedule.T
+    settings = [checked(Setting(*each), T) for each in product(*lists)]
+    whole("--n-samples", chosen.n_samples, 10)
+    whole("--seed", chosen.seed, 0)
+    if chosen.out and chosen.out.suffix != ".json":
+        refuse("--out", "a .json file", str(chosen.out))
     name = chosen.dataset or chosen.checkpoint
     data, unseen = sources.dataset(name), sources.UNSEEN.get(name, lambda: None)()
     out = chosen.out or RESULTS / f"{sources.label(name)}.json"
@@ -141,12 +144,14 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     batches = -(-chosen.n_samples // BATCH)
     total = batches * sum(setting.steps for setting in settings)
     *_, result = progress(results, total, f"{name} on {device}")
-    out.with_suffix(".png").write_bytes(chart(result))
-    print(table(result))
+    scales = sorted({setting.guidance for setting in settings})
+    out.with_suffix(".png").write_bytes(chart(result, scales[0]))
+    for scale in scales:
+        print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
 
 
-def numbers(name: str, text: str, *words: str) -> list[float | int | str]:
-    """A list such as 10,20,50: whole numbers as int, others as float, known words."""
+def numbers(name: str, text: str, *words: str) -> list[float | str]:
+    """The numbers, or some of these words, of a list such as 10,20,50."""
     found = []
     for part in text.split(","):
         try:

@@ -62,8 +62,8 @@ def mnist(split: str = "train") -> Pictures:
         with redirect_stderr(sys.stdout):  # the bar of a download
             digits = MNIST(root, train=split == "train", download=True)
         x, number = digits.data.numpy(), digits.targets
-        whole = x.shape[1:] == (28, 28) and number.shape == (len(x),)
-        if not whole or number.min() < 0 or number.max() > 9:
+        fits = x.shape[1:] == (28, 28) and number.shape == (len(x),)
+        if not fits or number.min() < 0 or number.max() > 9:
             raise ValueError(f"pictures {x.shape}, labels {tuple(number.shape)}")
     except Exception as problem:  # of the network, the disk or a damaged file
         raise ValueError(

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from .arguments import check_eta, real, refuse, whole
+from .arguments import check_eta, finite, real, refuse, shaped, whole
 from .checkpoint import (
     Checkpoint,
     fingerprint,
@@ -29,6 +29,7 @@ from .metrics import (
     kernel_distance,
     nearest,
     precision_recall,
+    share_interval,
 )
 from .noise import image_generators, initial_noise
 from .sampling import Step, ddim, guide
@@ -52,7 +53,8 @@ def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) ->
 
     data: what the model was trained on, for the figures that compare with it picture by
     picture (precision, recall, kernel distance, nearest neighbour); None leaves them
-    out. Intervals: 95 %, by resampling within each class. ValueError as the metrics.
+    out. Intervals: 95 %, of the FCD by resampling within each class, of the label
+    accuracy Wilson's. ValueError as the metrics.
     """
     n, (features, logits) = len(x), judge.seen(x)
     wanted = c.argmax(1)
@@ -62,24 +64,22 @@ def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) ->
     def fcd(i: Tensor) -> float:
         return frechet_distance(features[i], known)
 
-    def accuracy(i: Tensor) -> float:
-        return float(right[i].mean())
-
-    by_class = [float(right[wanted == k].mean()) for k in range(c.shape[1])]
+    each = [right[wanted == k] for k in range(c.shape[1])]
     found = {
         "n": n,
         "fcd": frechet_distance(features, known),
         "fcd_interval": [*interval(fcd, wanted)],
-        "label_accuracy": accuracy(torch.arange(n)),
-        "label_accuracy_interval": [*interval(accuracy, wanted)],
-        "by_class": by_class,
+        "label_accuracy": float(right.mean()),
+        "label_accuracy_interval": [*share_interval(float(right.mean()), n)],
+        "by_class": [float(k.mean()) if len(k) else None for k in each],
         "classifier_score": classifier_score(logits),
     }
     if data is None:
         return found
     some = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))
     some_features, _ = judge.seen(data.x[some[:n]])
-    kernel = kernel_distance(features, some_features, 100, min(200, n))
+    size = min(200, n, len(some_features))
+    kernel = kernel_distance(features, some_features, 100, size)
     precision, recall = precision_recall(features, some_features)
     _, distance = nearest(x, data.x)
     return found | {
@@ -122,59 +122,71 @@ def evaluate(
     path: a JSON file of the result, written after each setting: those that it holds
     already are not sampled again. A run that was killed goes on at the last batch, kept
     beside it. data: the training data, in whose shares the classes are asked for;
-    unseen: others of their kind, the floor. about: what else the file should say, such
-    as the machine. Seconds are n times the median over batches of the time a picture
-    took, judging aside; on a CPU those in which this program's first thread ran, so
-    that other programs do not count.
-    Raises ValueError, at the call, for settings that make no sense, a judge of other
-    pictures, and a path with the results of another model, judge, number or seed.
+    unseen: others of their kind, the floor. about: what else the file should say, and
+    must say if it is there, such as the machine. Seconds are n times the median over
+    batches of the time a picture took, with nothing but the sampler inside; on a CPU
+    those in which this program's first thread ran, so that other programs do not count.
+    Raises ValueError, at the call, for settings that make no sense, a judge or data of
+    other pictures, and a path with results of another model, judge, number or seed.
     """
-    n, path, K = whole("n", n, 10, 10**6), Path(path), len(checkpoint.context)
+    n, path, K = whole("n", n, 10, 50_000), Path(path), len(checkpoint.context)
     if path.suffix != ".json":
         refuse("path", "a path that ends in .json", str(path))
     if judge.in_channels != checkpoint.image_shape[0] or len(judge.names) != K:
         what = f"one of {checkpoint.image_shape[0]} channels and {K} classes"
         refuse("judge", what, f"{judge.in_channels} and {len(judge.names)}")
+    for name, pictures in (("data.x", data), ("unseen.x", unseen)):
+        if pictures is not None:
+            shaped(name, pictures.x, "N", *checkpoint.image_shape)
+    if len(data.x) < 10:
+        refuse("data.x", "10 pictures or more", data.x)
     todo = [checked(setting, checkpoint.schedule.T) for setting in settings]
     if not todo:
         refuse("settings", "one Setting or more", settings)
     made = {"n": n, "seed": whole("seed", seed, 0, 2**31)}
     made |= {"model": digest(checkpoint.model), "judge": digest(judge)}
+    made |= {"data": fingerprint(data.x[:100])[-16:], **about}
     result = read_result(path, made) if path.exists() else made | {"cells": []}
-    result |= about
     wanted = in_shares(data.c, n)
     c = torch.eye(K)[wanted]
-    cell_of = {setting_of(cell): cell for cell in result["cells"]}
-    part = path.with_suffix(".part.safetensors")
+    done = {setting_of(cell) for cell in result["cells"]}
     on_cpu = next(checkpoint.model.parameters()).device.type == "cpu"
     clock = time.thread_time if on_cpu else time.perf_counter
+
+    def keep() -> None:
+        with replacing(path) as file:
+            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
     def loop() -> Iterator[dict]:
         if unseen is not None and "floor" not in result:
             some = of_classes(unseen.c, wanted)
             result["floor"] = figures(judge, unseen.x[some], unseen.c[some], data)
+            keep()
         for setting in todo:
-            if setting in cell_of:
+            if setting in done:
                 yield from repeat(result, setting.steps * -(-n // BATCH))
                 continue
             key = made | {"setting": list(setting)}
+            name = "-".join(map(str, setting))
+            part = path.with_suffix(f".{name}.part.safetensors")
             x, times = read_part(part, key, checkpoint.image_shape)
             yield from repeat(result, setting.steps * len(times))
             while len(x) < n:
-                rows, began = c[len(x) : len(x) + BATCH], clock()
+                rows, spent, began = c[len(x) : len(x) + BATCH], 0.0, clock()
                 for step in sampled(checkpoint, rows, setting, seed, len(x)):
-                    last_x = step.x.cpu()
+                    spent, last_x = spent + clock() - began, step.x
                     yield result
-                times.append((clock() - began) / len(rows))
+                    began = clock()
+                last_x = last_x.cpu()  # waits for a GPU
+                times.append((spent + clock() - began) / len(rows))
                 x = torch.cat([x, last_x])
                 write_tensors(part, {"x": x}, key | {"times": times})
             evaluations = setting.steps * (1 if setting.guidance in (0, 1) else 2)
             cell = setting._asdict() | {"evaluations": evaluations}
             cell["seconds"] = round(n * median(times), 3)
             result["cells"].append(cell | figures(judge, x, c, data))
-            with replacing(path) as file:
-                text = json.dumps(result, indent=1) + "\n"
-                file.write_text(text, encoding="utf-8")
+            done.add(setting)
+            keep()
             part.unlink()
 
     return loop()
@@ -222,9 +234,14 @@ def read_result(path: str | Path, made: dict | None = None) -> dict:
     """
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(result["cells"], list):
+            raise TypeError("cells must be a list")
         for cell in result["cells"]:
             checked(setting_of(cell), 10**6)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            for key in ("n", "seconds", "fcd", "label_accuracy"):
+                real(key, cell[key], "(-inf, inf)")
+            finite("fcd_interval", cell["fcd_interval"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
     other = [key for key in made or {} if result.get(key) != made[key]]
     if other:
@@ -242,18 +259,18 @@ def read_part(path: Path, key: dict, shape: tuple) -> tuple[Tensor, list[float]]
     return torch.zeros(0, *shape), []
 
 
-def plain(result: dict) -> dict[float | str, list[dict]]:
-    """The cells without guidance: for each η, σ̂ last, those of rising steps."""
-    cells = [cell for cell in result["cells"] if cell["guidance"] == 1]
+def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:
+    """The cells of a guidance: for each η, σ̂ last, those of rising steps."""
+    cells = [cell for cell in result["cells"] if cell["guidance"] == guidance]
     cells.sort(key=lambda cell: cell["steps"])
     etas = {cell["eta"] for cell in cells}
     ordered = sorted(etas, key=lambda eta: (eta == "sigma-hat", eta))
     return {eta: [cell for cell in cells if cell["eta"] == eta] for eta in ordered}
 
 
-def table(result: dict, figure: str = "fcd", form: str = ".3f") -> str:
+def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
     """A figure of every cell in the layout of the paper's table 1, as Markdown."""
-    rows = plain(result)
+    rows = by_eta(result, guidance)
     steps = sorted({cell["steps"] for row in rows.values() for cell in row})
     lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
     lines.append("|---|" + "---:|" * len(steps))
@@ -264,13 +281,16 @@ def table(result: dict, figure: str = "fcd", form: str = ".3f") -> str:
     return "\n".join(lines)
 
 
-def chart(result: dict) -> bytes:
-    """FCD over the time of a picture, a line for each η, as the bytes of a PNG."""
+def chart(result: dict, guidance: float = 1.0) -> bytes:
+    """FCD over the time of a picture, a line for each η, as the bytes of a PNG.
+
+    The dots that no other beats in both are ringed: the frontier.
+    """
     figure = Figure(figsize=(6.5, 4.2), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel="milliseconds for a picture")
     axes.set_ylabel("Fréchet classifier distance (FCD)")
-    for i, (eta, row) in enumerate(plain(result).items()):
+    for i, (eta, row) in enumerate((rows := by_eta(result, guidance)).items()):
         x = [1000 * cell["seconds"] / cell["n"] for cell in row]
         y = [cell["fcd"] for cell in row]
         high = [cell["fcd_interval"][1] - cell["fcd"] for cell in row]
@@ -281,6 +301,10 @@ def chart(result: dict) -> bytes:
         if eta == 0:
             for cell, place in zip(row, x, strict=True):
                 axes.annotate(f"S = {cell['steps']}", (place, 1.02), **ABOVE)
+    dots = [(c["seconds"] / c["n"], c["fcd"]) for row in rows.values() for c in row]
+    best = [p for p in dots if not any(q[0] < p[0] and q[1] < p[1] for q in dots)]
+    x, y = [1000 * seconds for seconds, _ in best], [fcd for _, fcd in best]
+    axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
     if "floor" in result:
         words = f"{result['floor']['n']:,} real pictures: the floor"
         axes.axhline(result["floor"]["fcd"], color="0.5", lw=1, label=words)

@@ -100,9 +100,11 @@ def judge_for(name: str | Path, steps: int = 300) -> Judge:
     if (JUDGES / f"{label(name)}.safetensors").is_file():
         return load_judge(name)[0]
     data = dataset(name)
-    judge = Judge(data.x.shape[1], data.names)
-    draws = (torch.randint(len(data.x), (64,)) for _ in range(steps))
-    train_judge(judge, ((data.x[i], data.c[i]) for i in draws), steps)
+    with torch.random.fork_rng([]):  # the same judge each time
+        torch.default_generator.manual_seed(0)
+        judge = Judge(data.x.shape[1], data.names)
+        draws = (torch.randint(len(data.x), (64,)) for _ in range(steps))
+        train_judge(judge, ((data.x[i], data.c[i]) for i in draws), steps)
     judge.real = reference(judge.seen(data.x)[0])
     return judge
 
@@ -272,6 +274,14 @@ def among(x: Tensor, known: Tensor, k: int) -> float:
     radius = torch.cat(radius)
     inside = [(torch.cdist(part, known) <= radius).any(1) for part in x.split(500)]
     return float(torch.cat(inside).double().mean())
+
+
+def share_interval(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share of n, which is never certain."""
+    share, n, z = real("share", share, "[0, 1]"), whole("n", n, 1), 1.96
+    half = z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5
+    middle = share + z**2 / (2 * n)
+    return tuple((middle + side) / (1 + z**2 / n) for side in (-half, half))
 
 
 def interval(

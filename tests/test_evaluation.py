@@ -89,6 +89,13 @@ def test_each_setting_has_its_figures(checkpoint, judge, tmp_path):
         assert len(cell["by_class"]) == 3
 
 
+def test_few_pictures_are_enough(checkpoint, judge, tmp_path):
+    few = DATA._replace(x=DATA.x[:10], c=DATA.c[:10])
+    path = tmp_path / "r.json"
+    *_, result = evaluate(checkpoint, judge, GRID[:1], 12, path, few)
+    assert "floor" not in result and 0 <= result["cells"][0]["precision"] <= 1
+
+
 def test_the_figures_are_those_of_the_samples(checkpoint, judge, tmp_path):
     cell = run(checkpoint, judge, tmp_path / "r.json", [Setting(4, 1.0)])["cells"][0]
     c = torch.eye(3)[ev.in_shares(DATA.c, 12)]
@@ -152,6 +159,22 @@ def test_a_stopped_run_goes_on_where_it_was(checkpoint, judge, tmp_path, steps):
     assert len(again) == total  # what was done is counted, for the bar
     assert total - steps <= len(calls) < total - steps + 4  # one batch again at most
     assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_setting_asked_for_twice_is_sampled_once(checkpoint, judge, tmp_path):
+    assert len(run(checkpoint, judge, tmp_path / "r.json", GRID[:1] * 2)["cells"]) == 1
+
+
+def test_one_run_does_not_cost_another_its_samples(checkpoint, judge, tmp_path):
+    path = tmp_path / "r.json"
+    work = evaluate(checkpoint, judge, GRID[1:2], 12, path, DATA)
+    list(islice(work, 9))  # two of three batches
+    run(checkpoint, judge, path, GRID[:1])
+    calls = []
+    hook = checkpoint.model.register_forward_hook(lambda *_: calls.append(1))
+    run(checkpoint, judge, path, GRID[1:2])
+    hook.remove()
+    assert len(calls) == 4  # the third
 
 
 def test_more_settings_join_the_file(checkpoint, judge, tmp_path):
@@ -220,10 +243,18 @@ def test_other_arguments_that_make_no_sense(checkpoint, judge, tmp_path):
     for other in (Judge(3, NAMES, 8), Judge(1, (*NAMES, "more"), 8)):
         with pytest.raises(ValueError, match="judge: one of 1 channels and 3 classes"):
             evaluate(checkpoint, other, GRID, 12, path, DATA)
+    for small in (DATA.x[:, :, :4], DATA.x.repeat(1, 3, 1, 1), DATA.x[:9]):
+        other = DATA._replace(x=small)
+        with pytest.raises(ValueError, match=r"data\.x: "):
+            evaluate(checkpoint, judge, GRID, 12, path, other)
     assert not path.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": [{}]}', '{"cells": 3}'])
+BAD_CELL = '{"cells": [{"steps": 2, "eta": 0, "guidance": 1, "n": 12, "seconds": "1"}]}'
+NO_RESULTS = ["", "{}", "[]", '{"cells": [{}]}', '{"cells": 3}', '{"cells": {}}']
+
+
+@pytest.mark.parametrize("text", [*NO_RESULTS, BAD_CELL, "[" * 100_000])
 def test_a_file_that_is_no_result(checkpoint, judge, tmp_path, text):
     path = tmp_path / "r.json"
     path.write_text(text)
@@ -286,14 +317,15 @@ def test_the_table_has_the_papers_layout():
         ("--eta=nan", "eta: a number in"),
         ("--guidance=-1", "guidance: a number in"),
         ("--checkpoint=no-such", "no checkpoint 'no-such'"),
-        ("--n-samples=0", "n: a whole number in 10.."),
-        ("--seed=-1", "seed: a whole number"),
-        ("--out=r.txt", "path: a path that ends in .json"),
+        ("--n-samples=0", "--n-samples: a whole number of 10 or more"),
+        ("--seed=-1", "--seed: a whole number"),
+        ("--out=r.txt", "--out: a .json file"),
         ("--device=none", "device: one of this machine"),
     ],
 )
 def test_bad_options_end_before_any_work(options, word, capsys, monkeypatch):
-    monkeypatch.setattr(ev, "sampled", None)
+    for work in ("cli.sources.dataset", "cli.judge_for", "evaluation.sampled"):
+        monkeypatch.setattr(f"lesson_utils.{work}", None)
     assert main(["evaluate", *options.split()]) == 2
     assert word in capsys.readouterr().err
 

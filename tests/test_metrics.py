@@ -25,6 +25,7 @@ from lesson_utils.metrics import (
     precision_recall,
     reference,
     save_judge,
+    share_interval,
 )
 from tools import judges
 from tools.judges import any_hue, bent, hue_shift
@@ -377,6 +378,17 @@ def test_shares_of_classes_that_were_set_are_not_left_to_chance():
     classes = torch.arange(400) % 4
     low, high = interval(lambda i: float((classes[i] == 1).double().mean()), classes)
     assert low == high == 0.25
+
+
+def test_wilsons_interval():
+    low, high = share_interval(0.5, 10)  # the textbook's example
+    assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    low, high = share_interval(1.0, 2000)
+    assert 0.998 < low < 0.9985 and high == pytest.approx(1)
+    assert share_interval(0.0, 9)[0] == pytest.approx(0, abs=1e-12)
+    for bad in ((1.1, 9), (-0.1, 9), (0.5, 0), (math.nan, 9)):
+        with pytest.raises(ValueError, match="share: |n: "):
+            share_interval(*bad)
 
 
 def test_the_interval_of_a_share_is_the_binomial_one():

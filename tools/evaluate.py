@@ -7,7 +7,7 @@ import torch
 
 from lesson_utils import Checkpoint, Pictures, dataset, grid, last, load
 from lesson_utils.checkpoint import CHECKPOINTS
-from lesson_utils.cli import machine
+from lesson_utils.cli import best_device, machine
 from lesson_utils.cli import main as command
 from lesson_utils.data import UNSEEN
 from lesson_utils.evaluation import (
@@ -17,7 +17,6 @@ from lesson_utils.evaluation import (
     evaluate,
     read_result,
     sampled,
-    setting_of,
     table,
 )
 from lesson_utils.metrics import load_judge, nearest
@@ -36,7 +35,7 @@ GUIDED = {
 def neighbours(checkpoint: Checkpoint, data: Pictures, n: int = 48) -> np.ndarray:
     """n samples of DDIM-20 in rows 1, 3, …; below each its nearest training picture."""
     c = torch.eye(len(checkpoint.context)).repeat(n, 1)[:n]
-    x = last(sampled(checkpoint, c, Setting(20)))
+    x = last(sampled(checkpoint, c, Setting(20))).cpu()
     index, _ = nearest(x, data.x)
     rows = zip(x.split(16), data.x[index].split(16), strict=True)
     scale = 3 if x.shape[-1] <= 16 else 2
@@ -56,11 +55,10 @@ def span(cell: dict, figure: str, form: str) -> str:
 def card(result: dict, guided: dict, names: tuple[str, ...], judge: dict) -> str:
     """The figures as Markdown."""
     floor, near = result["floor"], guided["floor"]
-    plain = {setting_of(cell): cell for cell in guided["cells"]}
     n, first = guided["n"], guided["cells"][0]
     lines = [
         f"Of {judge['unseen']:,} unseen pictures the judge names "
-        f"{judge['accuracy']:.2%} rightly. The FCD of {result['n']:,} unseen pictures, "
+        f"{judge['accuracy']:.2%} rightly. The FCD of {floor['n']:,} unseen pictures, "
         f"in the same shares of classes, is {span(floor, 'fcd', '.3f')}: the floor.",
         "",
         f"**Fréchet classifier distance** of {result['n']:,} samples, guidance 1:",
@@ -80,14 +78,16 @@ def card(result: dict, guided: dict, names: tuple[str, ...], judge: dict) -> str
         f"{share(near['precision'])}, recall {share(near['recall'])}, classifier score "
         f"{near['classifier_score']:.2f}):",
         "",
-        f"| S | guidance | class seen | FCD | precision | recall | classifier score | "
-        f"{' | '.join(names)} |",
-        "|---:|---:|---|---|---:|---:|---:|" + "---:|" * len(names),
+        "| S | guidance | class seen | FCD | kernel distance × 1000 | precision "
+        f"| recall | classifier score | {' | '.join(names)} |",
+        "|---:|---:|---|---|---:|---:|---:|---:|" + "---:|" * len(names),
     ]
-    for s, cell in plain.items():
+    for cell in guided["cells"]:
         figures = [
-            f"{s.steps} | {s.guidance:g} | {span(cell, 'label_accuracy', '.1%')}",
+            f"{cell['steps']} | {cell['guidance']:g}",
+            span(cell, "label_accuracy", ".1%"),
             span(cell, "fcd", ".3f"),
+            f"{1000 * cell['kernel_distance'][0]:.1f}",
             share(cell["precision"]),
             share(cell["recall"]),
             f"{cell['classifier_score']:.2f}",
@@ -121,10 +121,11 @@ def main() -> None:
         options += ["--n-samples", str(chosen.n_samples), "--out", str(path)]
         if command(["evaluate", *options]):
             raise SystemExit(2)
-    checkpoint, data, (judge, record) = load(name), dataset(name), load_judge(name)
+    device, data, (judge, record) = best_device(), dataset(name), load_judge(name)
+    checkpoint = load(name, device)
     settings = GUIDED[name]
     n, to = 4 * chosen.n_samples, CHECKPOINTS / f"{name}_guidance.json"
-    about = {"machine": machine("cpu"), "name": name}
+    about = {"machine": machine(device), "name": name}
     work = evaluate(checkpoint, judge, settings, n, to, data, UNSEEN[name](), **about)
     total = -(-n // BATCH) * sum(setting.steps for setting in settings)
     *_, guided = progress(work, total, f"{name}, guidance")
