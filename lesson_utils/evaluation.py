@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor, nn
 
 from .arguments import check_eta, finite, real, refuse, shaped, whole
@@ -284,9 +285,9 @@ def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
 def chart(result: dict, guidance: float = 1.0) -> bytes:
     """FCD over the time of a picture, a line for each η, as the bytes of a PNG.
 
-    The dots that no other beats in both are ringed: the frontier.
+    The dots that none with as many steps or fewer beats are ringed: the frontier.
     """
-    figure = Figure(figsize=(6.5, 4.2), dpi=100, layout="constrained")
+    figure = Figure(figsize=(7.5, 4.2), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel="milliseconds for a picture")
     axes.set_ylabel("Fréchet classifier distance (FCD)")
@@ -301,14 +302,19 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
         if eta == 0:
             for cell, place in zip(row, x, strict=True):
                 axes.annotate(f"S = {cell['steps']}", (place, 1.02), **ABOVE)
-    dots = [(c["seconds"] / c["n"], c["fcd"]) for row in rows.values() for c in row]
-    best = [p for p in dots if not any(q[0] < p[0] and q[1] < p[1] for q in dots)]
-    x, y = [1000 * seconds for seconds, _ in best], [fcd for _, fcd in best]
+    cells = chain.from_iterable(rows.values())
+    dots = [(c["steps"], c["fcd"], c["seconds"] / c["n"]) for c in cells]
+    best = [p for p in dots if not any(q[0] <= p[0] and q[1] < p[1] for q in dots)]
+    x, y = [1000 * seconds for *_, seconds in best], [fcd for _, fcd, _ in best]
     axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     if "floor" in result:
-        words = f"{result['floor']['n']:,} real pictures: the floor"
+        words = f"{result['floor']['n']:,} real\npictures:\nthe floor"
         axes.axhline(result["floor"]["fcd"], color="0.5", lw=1, label=words)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.06))
+    figure.legend(frameon=False, loc="outside right center")
     axes.grid(alpha=0.25, which="both")
     return png(figure, 96)
 
