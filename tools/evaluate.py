@@ -5,7 +5,15 @@ import argparse
 import numpy as np
 import torch
 
-from lesson_utils import Checkpoint, Pictures, dataset, grid, last, load
+from lesson_utils import (
+    Checkpoint,
+    Pictures,
+    dataset,
+    describe,
+    last,
+    load,
+    sheet,
+)
 from lesson_utils.checkpoint import CHECKPOINTS
 from lesson_utils.cli import best_device, machine
 from lesson_utils.cli import main as command
@@ -32,14 +40,20 @@ GUIDED = {
 }
 
 
-def neighbours(checkpoint: Checkpoint, data: Pictures, n: int = 48) -> np.ndarray:
-    """n samples of DDIM-20 in rows 1, 3, …; below each its nearest training picture."""
+def neighbours(checkpoint: Checkpoint, data: Pictures, n: int = 45) -> np.ndarray:
+    """n samples of DDIM-20 in rows 1, 3, …; below each its nearest training picture.
+
+    Under a sample stands the class asked for, under its neighbour the distance.
+    """
     c = torch.eye(len(checkpoint.context)).repeat(n, 1)[:n]
     x = last(sampled(checkpoint, c, Setting(20))).cpu()
-    index, _ = nearest(x, data.x)
-    rows = zip(x.split(16), data.x[index].split(16), strict=True)
-    scale = 3 if x.shape[-1] <= 16 else 2
-    return grid(torch.cat([part for row in rows for part in row]), 16, scale)
+    index, distance = nearest(x, data.x)
+    asked, far = describe(c, checkpoint.context), [f"{d:.2f}" for d in distance]
+    pictures, captions = [], []
+    for i in range(0, n, 15):
+        pictures += [x[i : i + 15], data.x[index[i : i + 15]]]
+        captions += asked[i : i + 15] + far[i : i + 15]
+    return sheet(torch.cat(pictures), captions, 15, 3 if x.shape[-1] <= 16 else 2)
 
 
 def share(value: float) -> str:
