@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = commands.add_parser("evaluate", help="judge samples, or go on with it")
     options.add_argument("--checkpoint", default="sprites", help="a name or a path")
     options.add_argument("--dataset", help="that it was trained on; default: its name")
+    options.add_argument("--size", type=int, help="of a folder's pictures; default 16")
     options.add_argument("--steps", default="10,20,50,100,500", help="each of them")
     options.add_argument("--eta", default="0,0.2,0.5,1,sigma-hat", help="with each")
     options.add_argument("--guidance", default="1", help="and each of these scales")
@@ -136,9 +137,11 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     if chosen.out and chosen.out.suffix != ".json":
         refuse("--out", "a .json file", str(chosen.out))
     name = chosen.dataset or chosen.checkpoint
-    data, unseen = sources.dataset(name), sources.UNSEEN.get(name, lambda: None)()
+    data = sources.dataset(name, chosen.size)
+    unseen = sources.UNSEEN.get(name, lambda: None)()
     out = chosen.out or RESULTS / f"{sources.label(name)}.json"
-    arguments = checkpoint, judge_for(name), settings, chosen.n_samples, out, data
+    judge = judge_for(name, size=chosen.size)
+    arguments = checkpoint, judge, settings, chosen.n_samples, out, data
     about = {"machine": machine(device), "name": str(chosen.checkpoint)}
     results = evaluate(*arguments, unseen, chosen.seed, **about)
     batches = -(-chosen.n_samples // BATCH)

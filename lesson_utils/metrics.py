@@ -92,14 +92,14 @@ def train_judge(judge: Judge, batches: Iterator[tuple[Tensor, Tensor]], steps: i
     judge.eval()
 
 
-def judge_for(name: str | Path, steps: int = 300) -> Judge:
+def judge_for(name: str | Path, steps: int = 300, size: int | None = None) -> Judge:
     """The judge of a data set: the one that ships, or one that is trained here and now.
 
-    name: as dataset takes it. steps: of 64 pictures, where it must be trained.
+    name, size: as dataset takes them. steps: of 64 pictures, where it must be trained.
     """
     if (JUDGES / f"{label(name)}.safetensors").is_file():
         return load_judge(name)[0]
-    data = dataset(name)
+    data = dataset(name, size)
     with torch.random.fork_rng([]):  # the same judge each time
         torch.default_generator.manual_seed(0)
         judge = Judge(data.x.shape[1], data.names)

@@ -4,6 +4,7 @@ import json
 from functools import partial
 from itertools import islice
 
+import imageio.v3 as iio
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from lesson_utils import (
     Pictures,
     Schedule,
     ddpm,
+    draw_archetype,
     guide,
     last,
     save,
@@ -20,7 +22,13 @@ from lesson_utils import (
 from lesson_utils import evaluation as ev
 from lesson_utils.cli import main
 from lesson_utils.evaluation import Setting, chart, evaluate, figures, sampled, table
-from lesson_utils.metrics import Judge, frechet_distance, reference, save_judge
+from lesson_utils.metrics import (
+    Judge,
+    frechet_distance,
+    judge_for,
+    reference,
+    save_judge,
+)
 from lesson_utils.noise import image_generators, initial_noise
 
 NAMES = ("food", "hero", "spell")
@@ -353,3 +361,24 @@ def test_the_command_writes_table_and_chart(
     assert table(result) in said and "90/90" in said  # 3 batches × 30 steps
     assert main(command) == 0  # all is done already
     assert json.loads(out.read_text())["cells"] == result["cells"]
+
+
+def test_a_folder_of_ones_own_at_its_own_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lesson_utils.metrics.JUDGES", tmp_path / "none")
+    monkeypatch.setattr("lesson_utils.cli.judge_for", partial(judge_for, steps=3))
+    for kind in ("bat", "star"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for i, picture in enumerate(draw_archetype(kind, 8, seed=1)):
+            iio.imwrite(tmp_path / "pets" / kind / f"{i}.png", picture)
+    torch.manual_seed(0)
+    path = tmp_path / "mine.safetensors"
+    model = ContextUnet(3, 2, width=16)
+    save(path, model, Schedule.linear(8), ("bat", "star"), (3, 24, 24))
+    command = ["evaluate", "--checkpoint", str(path), "--dataset"]
+    command += [str(tmp_path / "pets"), "--steps=2", "--eta=0", "--n-samples=10"]
+    command += ["--out", str(tmp_path / "r.json"), "--device=cpu"]
+    assert main(command) == 2
+    assert "data.x: a float tensor of shape (N,3,24,24)" in capsys.readouterr().err
+    for _ in range(2):  # the second time it goes on: the judge is the same
+        assert main([*command, "--size=24"]) == 0
+    assert "| 0 |" in capsys.readouterr().out

@@ -610,3 +610,5 @@ def test_where_no_judge_ships_one_is_trained(tmp_path, monkeypatch):
     assert frechet_distance(judge.seen(known.x)[0], judge.real) == pytest.approx(
         0, abs=1e-3
     )
+    again = judge_for(tmp_path / "pets", steps=30)  # an evaluation can go on with it
+    assert torch.equal(again.head.weight, judge.head.weight)
