@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -184,7 +184,7 @@ def evaluate(
                 write_tensors(part, {"x": x}, key | {"times": times})
             evaluations = setting.steps * (1 if setting.guidance in (0, 1) else 2)
             cell = setting._asdict() | {"evaluations": evaluations}
-            cell["seconds"] = round(n * median(times), 3)
+            cell["seconds"] = round(n * median(times), 6)
             result["cells"].append(cell | figures(judge, x, c, data))
             done.add(setting)
             keep()
@@ -291,22 +291,24 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel="milliseconds for a picture")
     axes.set_ylabel("Fréchet classifier distance (FCD)")
+    dots = []  # (steps, FCD, milliseconds)
     for i, (eta, row) in enumerate((rows := by_eta(result, guidance)).items()):
         x = [1000 * cell["seconds"] / cell["n"] for cell in row]
-        y = [cell["fcd"] for cell in row]
-        high = [cell["fcd_interval"][1] - cell["fcd"] for cell in row]
+        y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
+        high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
         low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
         look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
         label = f"η = {label_of(eta)}"
         axes.errorbar(x, y, [low, high], label=label, marker="o", ms=4, **look)
-        if eta == 0:
-            for cell, place in zip(row, x, strict=True):
-                axes.annotate(f"S = {cell['steps']}", (place, 1.02), **ABOVE)
-    cells = chain.from_iterable(rows.values())
-    dots = [(c["steps"], c["fcd"], c["seconds"] / c["n"]) for c in cells]
+        steps = [cell["steps"] for cell in row]
+        dots += zip(steps, y, x, strict=True)
+        for S, place in zip(steps, x, strict=True) if eta == 0 else ():
+            axes.annotate(f"S = {S}", (place, 1.02), **ABOVE)
     best = [p for p in dots if not any(q[0] <= p[0] and q[1] < p[1] for q in dots)]
-    x, y = [1000 * seconds for *_, seconds in best], [fcd for _, fcd, _ in best]
+    _, y, x = zip(*best, strict=True)
     axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
+    x = [ms for *_, ms in dots]
+    axes.set_xlim(min(x) / 1.3, max(x) * 1.3)  # a single dot has none of its own
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")

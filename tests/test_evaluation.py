@@ -308,6 +308,14 @@ def test_the_table_has_the_papers_layout():
     assert chart(result) != chart({"cells": cells})
 
 
+@pytest.mark.parametrize("seconds", [4e-4, 0.0331, 0.4938, 31.0])
+@pytest.mark.parametrize("fcd", [-1e-12, 1.6e-7, 0.0011, 0.5763, 212.0])
+def test_one_dot_makes_a_chart(seconds, fcd):
+    cell = {"steps": 2, "eta": 0.0, "guidance": 1.0, "n": 10}
+    cell |= {"seconds": seconds, "fcd": fcd, "fcd_interval": [fcd - 1, fcd + 1]}
+    assert chart({"cells": [cell]}).startswith(b"\x89PNG")
+
+
 # The command line
 
 
