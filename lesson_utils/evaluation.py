@@ -292,7 +292,7 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     axes.set(xscale="log", yscale="log", xlabel="milliseconds for a picture")
     axes.set_ylabel("Fréchet classifier distance (FCD)")
     dots = []  # (steps, FCD, milliseconds)
-    for i, (eta, row) in enumerate((rows := by_eta(result, guidance)).items()):
+    for i, (eta, row) in enumerate(by_eta(result, guidance).items()):
         x = [1000 * cell["seconds"] / cell["n"] for cell in row]
         y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
         high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
