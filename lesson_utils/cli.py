@@ -101,6 +101,8 @@ def run_train(chosen: argparse.Namespace) -> None:
         done = record["step"]
         if chosen.steps is None:  # also with --minutes: they were measured then
             steps = whole("steps", record["settings"].get("steps"), 1)
+        if chosen.ema_decay is None:
+            chosen.ema_decay = record["settings"].get("ema_decay")
         print(f"{state}: goes on after update {done:,} of {steps:,}")
     elif chosen.minutes is not None:
         steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)

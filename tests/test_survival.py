@@ -228,7 +228,7 @@ def test_a_write_that_fails_anywhere_keeps_the_last_good_file(
     save(out, new_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
     before = {path: path.read_bytes() for path in (state, out)}
     command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-    command += ["--out", str(out), "--state", str(state), "--ema-decay", "0.999"]
+    command += ["--out", str(out), "--state", str(state)]
     with monkeypatch.context() as patch:
         patch.setattr(*FULL[where])
         with pytest.raises(
