@@ -60,15 +60,14 @@ def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) ->
     n, (features, logits) = len(x), judge.seen(x)
     wanted = c.argmax(1)
     right = (logits.argmax(1) == wanted).double()
-    known = judge.real
 
     def fcd(i: Tensor) -> float:
-        return frechet_distance(features[i], known)
+        return frechet_distance(features[i], judge.real)
 
     each = [right[wanted == k] for k in range(c.shape[1])]
     found = {
         "n": n,
-        "fcd": frechet_distance(features, known),
+        "fcd": fcd(torch.arange(n)),
         "fcd_interval": [*interval(fcd, wanted)],
         "label_accuracy": float(right.mean()),
         "label_accuracy_interval": [*share_interval(float(right.mean()), n)],
@@ -231,7 +230,7 @@ def setting_of(cell: dict) -> Setting:
 def read_result(path: str | Path, made: dict | None = None) -> dict:
     """What evaluate wrote to path; ValueError if it is none, or not of what made says.
 
-    made: the n, seed, model and judge that it must have; None for any.
+    made: what it must say, such as its n, seed, model and judge; None for anything.
     """
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
