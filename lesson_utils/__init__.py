@@ -9,10 +9,10 @@ from .checks import check_times, check_sigma, check_clipped
 from .checks import check_sigma_hat, check_frechet, check_frontier
 from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
-from .noise import image_generators, initial_noise
+from .noise import image_generators, initial_noise, noise_like
 from .optimiser import Muon
-from .sampling import EpsFn, Step, Steps, clipped, noise_like
-from .sampling import ddim, ddim_step, ddpm, guide, last
+from .sampling import EpsFn, Step, Steps, clipped
+from .sampling import ddim, ddim_step, ddpm, guide, invert, last, slerp
 from .schedule import Schedule, cosine_alpha_bar, linear_alpha_bar, spaced_times
 from .sprites import ARCHETYPES, SPRITE_CLASSES, draw_archetype, draw_sprites
 from .training import Update, diffusion_loss, learning_rate, train, train_step
@@ -25,6 +25,7 @@ __all__ += ["time_embedding", "ResBlock", "Attention", "ContextUnet"]
 __all__ += ["diffusion_loss", "learning_rate", "Muon", "train_step", "train", "Update"]
 __all__ += ["EpsFn", "Step", "Steps", "initial_noise", "image_generators", "noise_like"]
 __all__ += ["guide", "ddpm", "ddim_step", "clipped", "ddim", "last"]
+__all__ += ["slerp", "invert"]
 __all__ += ["Checkpoint", "load", "save"]
 __all__ += ["parse", "describe"]
 __all__ += ["Pictures", "dataset", "image_folder", "npy_pair"]

@@ -127,6 +127,13 @@ def check_sampler(eps_fn, x, schedule, generator, eta=0.0, variance="posterior")
         refuse("variance", "'posterior' or 'beta'", variance)
 
 
+def check_inversion(eps_fn, x0, schedule, refine) -> None:
+    """For invert: it can start from the pictures x0."""
+    shaped("x0", x0, "B", "C", "H", "W")
+    check_sampler(eps_fn, x0, schedule, None)
+    whole("refine", refine, 0)
+
+
 def check_step(x, eps, ab_t, ab_s, eta, noise) -> None:
     """For ddim_step: with noise where eta needs it, and s before t where it does."""
     check_eta(eta)
@@ -137,6 +144,23 @@ def check_step(x, eps, ab_t, ab_s, eta, noise) -> None:
         refuse("ab_s", f"with eta = {eta!r}, a number above ab_t = {ab_t}", ab_s)
     if noise is not None or (eta != 0 and ab_s < 1):
         shaped("noise", noise, *x.shape)
+
+
+def check_arc(a: object, b: object, w: object) -> Tensor:
+    """For slerp: two latents that span one arc; gives w as (1,1,1,1) or (B,1,1,1)."""
+    shaped("a", a, "B", "C", "H", "W")
+    shaped("b", b, *a.shape)
+    for name, x in (("a", a), ("b", b)):
+        if not x.flatten(1).any(1).all():
+            refuse(name, "latents that are not all zeros", x)
+    if (nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)) < -0.9999).any():
+        refuse("b", "latents that are not opposite to those of a", b)
+    several = isinstance(w, Tensor) and w.ndim == 1
+    each = finite("w", w, f"numbers ({len(a)},)").tolist() if several else [w]
+    each = [real("w", x, "[0, 1]") for x in each]
+    if len(each) not in (1, len(a)):
+        refuse("w", f"a number for all pairs, or ({len(a)},),", w)
+    return a.new_tensor(each).view(-1, 1, 1, 1)
 
 
 def check_clipping(x: object, eps: object, ab_t: object) -> None:
@@ -190,8 +214,8 @@ def check_weights(model: object) -> None:
         refuse("model", "a torch module with weights, such as ContextUnet,", model)
 
 
-def check_training(model, schedule, data, bfloat16, state, save_seconds) -> None:
-    """For train: a model with weights, Pictures that it takes, and a file's path."""
+def check_training(model, schedule, data, state, save_seconds, settings) -> dict:
+    """For train: gives the settings, by name, as a stored state keeps them."""
     check_weights(model)
     check_schedule(schedule)
     x, c = getattr(data, "x", None), getattr(data, "c", None)
@@ -201,12 +225,22 @@ def check_training(model, schedule, data, bfloat16, state, save_seconds) -> None
     shaped("data.c", c, len(x), getattr(model, "context_size", "K"))
     if not x.abs().max() <= 1:
         refuse("data.x", "a picture with values in [-1, 1]", x.aminmax())
-    if not isinstance(bfloat16, bool):  # the text "False" would be true
-        refuse("bfloat16", "True or False", bfloat16)
     fits = isinstance(state, str | Path) and not Path(state).is_dir()
     if state is not None and not fits:
         refuse("state", "the path of a file, or None,", state)
     real("save_seconds", save_seconds, "[0, inf)")
+    if not isinstance(settings["bfloat16"], bool):  # the text "False" would be true
+        refuse("bfloat16", "True or False", settings["bfloat16"])
+    least = {"steps": 1, "batch_size": 1, "warmup": 0, "seed": 0}
+    spans = {"peak": "(0, 1)", "ema_decay": "[0, 1)", "context_dropout": "[0, 1]"}
+    spans["gamma"] = "[0, inf)"
+    for name, value in settings.items():
+        if name in least:
+            most = 2**40 if name == "seed" else None
+            settings[name] = whole(name, value, least[name], most)
+        elif name in spans:
+            settings[name] = real(name, value, spans[name])
+    return settings
 
 
 def check_times(T: int, times: list) -> list[int]:

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .sampling import clipped, ddim_step, guide, noise_like
+from .noise import noise_like
+from .sampling import clipped, ddim_step, guide
 from .schedule import Schedule
 from .unet import ResBlock, time_embedding
 

@@ -1,10 +1,12 @@
-"""Noise that depends on a seed and on the number of its picture alone."""
+"""Noise, also such that depends on a seed and the number of its picture alone."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .arguments import refuse, whole
+from .arguments import check_generator, refuse, whole
+
+Generators = torch.Generator | list[torch.Generator] | None
 
 
 def initial_noise(n: int, shape: tuple, seed: int = 0, start: int = 0) -> Tensor:
@@ -35,3 +37,14 @@ def _generators(n: int, seed: int, start: int, stream: int) -> list[torch.Genera
     first = int(np.random.SeedSequence(seed).generate_state(1)[0]) + 2 * start + stream
     seeds = [(first + 2 * i) % 2**32 for i in range(n)]
     return [torch.Generator().manual_seed(s) for s in seeds]
+
+
+def noise_like(x: Tensor, generator: Generators = None) -> Tensor:
+    """Standard normal noise (B,C,H,W) for x, image by image if generator is a list."""
+    check_generator(x, generator)
+    if isinstance(generator, list | tuple):
+        draws = [noise_like(image, g) for image, g in zip(x, generator, strict=True)]
+        return torch.stack(draws)
+    device = generator.device if generator is not None else x.device
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device)
+    return noise.to(x.device)

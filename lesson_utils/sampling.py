@@ -1,7 +1,7 @@
 """DDPM and DDIM: generators that yield a Step after every evaluation of the network.
 
-They know arithmetic only: context and guidance are inside the EpsFn, the device is that
-of x, and progress bars, films and timing wrap them from outside.
+They know arithmetic only: context and guidance are inside the EpsFn; progress, films
+and timing wrap them from outside.
 """
 
 from collections import deque
@@ -11,25 +11,27 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .arguments import (
+    check_arc,
     check_clipping,
-    check_generator,
     check_guide,
+    check_inversion,
     check_sampler,
     check_step,
     refuse,
 )
+from .noise import Generators, noise_like
 from .schedule import Schedule
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
-Generators = torch.Generator | list[torch.Generator] | None
 
 
 class Step(NamedTuple):
     """What a sampler yields after each step.
 
-    t: the time reached, in 0..T-1; x: (B,C,H,W), x_t at that time; x0: (B,C,H,W), the
+    t: the time reached, in 0..T; x: (B,C,H,W), x_t at that time; x0: (B,C,H,W), the
     guess of the clean picture from which the step was made (DDIM eq. 9).
     """
 
@@ -45,10 +47,9 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
     model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
-    above 1: pushed away from no context (the paper's w is scale - 1). Any other than 0
-    and 1 costs two evaluations, which run as one batch of 2 B.
+    above 1: pushed away from no context (scale - 1 is w in Ho & Salimans 2022, eq. 6).
+    Any other than 0 and 1 costs two evaluations, which run as one batch of 2 B.
     Raises ValueError for a scale that is negative or not finite, or a c not (B,K).
-    Source: classifier-free guidance (Ho & Salimans 2022), eq. 6.
     """
     check_guide(model, c, scale)
     if c is None or scale in (0, 1):
@@ -134,10 +135,9 @@ def ddim(
 ) -> Steps:
     """DDIM: the times between T and 0 may be any, few or many (DDIM §4.2).
 
-    x: (B,C,H,W) noise at time T; steps, spacing: as in Schedule.timesteps; eta: a
-    number in [0, 1] or "sigma-hat", as in ddim_step; clip: hold the guess of x_0 in
-    [-1, 1]; generator: as in ddpm, used only if eta is not 0. Yields a Step for each
-    evaluation of eps_fn, no gradients.
+    x: (B,C,H,W) noise at time T; steps, spacing: as in Schedule.timesteps; eta: as in
+    ddim_step; clip: hold the guess of x_0 in [-1, 1]; generator: as in ddpm, used only
+    if eta is not 0. Yields a Step for each evaluation of eps_fn, no gradients.
     Raises ValueError, at the call, for arguments that make no sense.
     """
     check_sampler(eps_fn, x, schedule, generator, eta)
@@ -156,6 +156,50 @@ def ddim(
     return loop(x)
 
 
+def invert(
+    eps_fn: EpsFn,
+    x0: Tensor,
+    schedule: Schedule,
+    steps: int | list[int] = 100,
+    spacing: str = "uniform",
+    refine: int = 0,
+) -> Steps:
+    """From a picture to its latent: DDIM with eta = 0 run upwards (DDIM §4.3, §5.4).
+
+    x0: (B,C,H,W) in [-1, 1]; steps, spacing: as in ddim, which undoes it with the same.
+    A step from s to t takes the eps of x_s at time t, as sampling will ask at t; refine
+    is how often it is asked again, of the x_t just reached (fixed-point iteration).
+    Yields a Step for each step, the last at T, no gradients. Raises ValueError, at the
+    call, for arguments that make no sense.
+    """
+    check_inversion(eps_fn, x0, schedule, refine)
+    times, ab = schedule.timesteps(steps, spacing), schedule.alpha_bar.tolist()
+
+    @torch.no_grad()
+    def loop(x: Tensor) -> Steps:
+        for s, t in pairwise(reversed(times)):
+            x_t = x
+            for _ in range(1 + refine):
+                eps = eps_fn(x_t, x.new_full((len(x),), t / schedule.T))
+                x_t, x0 = ddim_step(x, eps, ab[s], ab[t])
+            x = x_t
+            yield Step(t, x, x0)
+
+    return loop(x0)
+
+
+def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
+    """Latents (B,C,H,W) on the arcs from a (w = 0) to b (w = 1), one angle for a pair.
+
+    w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5).
+    Raises ValueError for other w, shapes that differ, zeros and opposite latents.
+    """
+    w = check_arc(a, b, w)
+    cos = F.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)  # (B,)
+    theta = cos.acos().clamp(min=1e-3).view(-1, 1, 1, 1)  # no 0/0 for a = b
+    return (((1 - w) * theta).sin() * a + (w * theta).sin() * b) / theta.sin()
+
+
 def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
 
@@ -164,17 +208,6 @@ def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     check_clipping(x, eps, ab_t)
     x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
     return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
-
-
-def noise_like(x: Tensor, generator: Generators = None) -> Tensor:
-    """Standard normal noise (B,C,H,W) for x, image by image if generator is a list."""
-    check_generator(x, generator)
-    if isinstance(generator, list | tuple):
-        draws = [noise_like(image, g) for image, g in zip(x, generator, strict=True)]
-        return torch.stack(draws)
-    device = generator.device if generator is not None else x.device
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device)
-    return noise.to(x.device)
 
 
 def last(steps: Iterable[Step]) -> Tensor:

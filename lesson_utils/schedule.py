@@ -44,8 +44,7 @@ def spaced_times(T: int, steps: int | list[int], spacing: str = "uniform") -> li
 
     steps: a number in 1..T, whether or not it divides T, or the times themselves.
     spacing: "uniform" (equal strides), "linspace" (ends with a stride of 1) or "quad"
-    (short strides near the picture; DDIM app. D.2).
-    Raises ValueError for any other number, list or spacing.
+    (short strides near the picture; DDIM app. D.2). Raises ValueError for any other.
     """
     T = whole("T", T, 1)
     if isinstance(steps, list | tuple):
@@ -66,11 +65,10 @@ def spaced_times(T: int, steps: int | list[int], spacing: str = "uniform") -> li
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """How much of the picture is left at each of the times 0 … T.
+    """How much of the picture is left at each of the times 0 … T, T training steps.
 
     alpha_bar: (T+1,) float32, alpha_bar[0] == 1, strictly decreasing, above 0. Because
     alpha_bar[0] is the clean picture itself, no sampler needs a special last step.
-    T: the number of training steps.
     Raises ValueError if alpha_bar is anything else.
     Source: DDPM (Ho et al. 2020), eq. 4; the alpha of DDIM (Song et al. 2021).
     """

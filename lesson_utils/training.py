@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .arguments import check_loss, check_rate, check_training, check_update, real, whole
+from .arguments import check_loss, check_rate, check_training, check_update
 from .checkpoint import fingerprint, live_tensors, load_state, write_tensors
 from .data import Pictures
 from .optimiser import Muon
@@ -108,22 +108,16 @@ def train(
 ) -> Iterator[Update]:
     """Train the model in place; yields an Update after each of the steps.
 
-    Muon with warm-up and cosine decay from the learning rate peak, gradients clipped
-    to norm 1, an exponential moving average (EMA) of the weights. The draws of an
-    update depend on seed and its number alone. bfloat16: autocast, for processors that
-    have it. state: a file from which an unfinished run goes on, written every
-    save_seconds until the last update; it must be of the same model and settings.
+    Muon with warm-up and cosine decay from the learning rate peak, gradients clipped to
+    norm 1, an exponential moving average (EMA) of the weights; draws depend on seed and
+    step alone. bfloat16: autocast. state: a file from which an unfinished run of the
+    same model and settings goes on, written every save_seconds until the last update.
     Raises ValueError, at the call, for arguments that make no sense.
     """
-    steps, batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
-    warmup, seed = whole("warmup", warmup, 0), whole("seed", seed, 0, 2**40)
-    peak, gamma = real("peak", peak, "(0, 1)"), real("gamma", gamma, "[0, inf)")
-    ema_decay = real("ema_decay", ema_decay, "[0, 1)")
-    context_dropout = real("context_dropout", context_dropout, "[0, 1]")
-    check_training(model, schedule, data, bfloat16, state, save_seconds)
-    settings = {"steps": steps, "batch_size": batch_size, "warmup": warmup}
-    settings |= {"peak": peak, "ema_decay": ema_decay, "gamma": gamma, "seed": seed}
-    settings |= {"context_dropout": context_dropout, "bfloat16": bfloat16}
+    settings = dict(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
+    settings |= dict(ema_decay=ema_decay, context_dropout=context_dropout, gamma=gamma)
+    settings |= dict(bfloat16=bfloat16, seed=seed)
+    settings = check_training(model, schedule, data, state, save_seconds, settings)
     settings["data"] = fingerprint(data.x, data.c)
     settings["schedule"] = fingerprint(schedule.alpha_bar)
 
@@ -133,31 +127,28 @@ def train(
     ema_update = get_ema_multi_avg_fn(ema_decay)
     ema = AveragedModel(model, multi_avg_fn=ema_update, use_buffers=True)
     losses, first, before = torch.zeros(steps, device=device), 0, 0.0
+    live = live_tensors(model, ema, optimiser, losses)
     if state is not None and Path(state).exists():
-        live = live_tensors(model, ema, optimiser, losses)
         first, before = load_state(state, live, settings)
 
     def loop() -> Iterator[Update]:
-        started = saved = time.monotonic()
+        started, saved = time.monotonic() - before, before
         for step in range(first, steps):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
             batch = torch.randint(len(data.x), (batch_size,), generator=generator)
             x0, c = data.x[batch].to(device), data.c[batch].to(device)
             model.train()  # whatever a preview in between has set
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                loss = diffusion_loss(
-                    model, schedule, x0, c, context_dropout, gamma, generator
-                )
+                ways = context_dropout, gamma, generator
+                loss = diffusion_loss(model, schedule, x0, c, *ways)
             rate = learning_rate(step, steps, peak, warmup)
             train_step(model, ema, optimiser, loss, rate)
             losses[step] = loss.detach()
-            now = time.monotonic()
-            seconds = before + now - started
-            if state is not None and now - saved >= save_seconds and step + 1 < steps:
-                live = live_tensors(model, ema, optimiser, losses)
+            seconds = time.monotonic() - started
+            if state and seconds - saved >= save_seconds and step + 1 < steps:
                 record = {"settings": settings, "step": step + 1, "seconds": seconds}
                 write_tensors(state, live, record)
-                saved = now
+                saved = seconds
             yield Update(step + 1, losses[: step + 1], seconds, ema)
 
     return loop()

@@ -71,9 +71,8 @@ class ContextUnet(nn.Module):
     in_channels: 1 (grey) or 3 (colour); context_size: K, 0 for a model without context;
     width: channels at full size, a multiple of 16. H and W may be any multiples of 4.
     forward: x (B,C,H,W) in about [-1, 1], t (B,) t/T in (0, 1], c (B,K) or None, which
-    is the same as rows of zeros -> eps (B,C,H,W). No dropout and no batch statistics:
-    the same input gives the same output, in training mode too.
-    Raises ValueError for sizes and shapes that do not fit.
+    is the same as rows of zeros -> eps (B,C,H,W). No dropout, no batch statistics: the
+    same input gives the same output. Raises ValueError for shapes that do not fit.
     """
 
     def __init__(self, in_channels: int, context_size: int, width: int = 48):

@@ -31,10 +31,12 @@ from lesson_utils import (
     gif,
     grid,
     initial_noise,
+    invert,
     last,
     linear_alpha_bar,
     load,
     noise_like,
+    slerp,
     spaced_times,
     train,
 )
@@ -241,12 +243,11 @@ def test_mistake_11_x0_clipped_and_eps_left_as_it_was(monkeypatch):
     check(
         guard, clipped, lambda x, eps, ab_t: eps, lambda x, eps, ab_t: eps.clamp(-1, 1)
     )
-    invert = getattr(lesson_utils, "invert", None)
-    assert invert is None or "clip" not in inspect.signature(invert).parameters
+    assert "clip" not in inspect.signature(invert).parameters
 
 
 def inversion(eps_fn, x0, schedule, steps, late=1, fewer=0):
-    """DDIM backwards, ε at (x_s, t); wrong with late=0, at s, and with fewer steps."""
+    """DDIM backwards, wrongly: ε at (x_s, s) with late=0, or fewer steps."""
     times, ab = schedule.timesteps(steps - fewer)[::-1], schedule.alpha_bar.tolist()
     x = x0
     for s, t in pairwise(times):
@@ -255,11 +256,10 @@ def inversion(eps_fn, x0, schedule, steps, late=1, fewer=0):
         yield Step(t, x, guess)
 
 
-@pytest.mark.parametrize("whose", ["reference", "lesson_utils"])
-def test_mistake_12_inversion_at_the_wrong_times(whose):
+def test_mistake_12_inversion_at_the_wrong_times():
     """ε asked at s instead of t (so at t = 0 too), or one step fewer than sampling."""
 
-    def guard(invert):
+    def guard(upwards):
         schedule, asked = Schedule.linear(), []
 
         def eps_fn(x, t):
@@ -267,51 +267,34 @@ def test_mistake_12_inversion_at_the_wrong_times(whose):
             return test_sampling.gaussian(schedule)(x, t)
 
         x0 = 0.3 + 0.5 * X
-        latent = last(invert(eps_fn, x0, schedule, 50))
+        latent = last(upwards(eps_fn, x0, schedule, 50))
         up = list(asked)
         asked.clear()
         back = last(ddim(eps_fn, latent, schedule, 50))
         assert up == asked[::-1] and len(up) == 50 and 0 not in up
         assert (back - x0).abs().mean() < 0.03
 
-    if whose == "reference":
-        early = lambda *a: inversion(*a, late=0)  # noqa: E731
-        check(guard, inversion, early, lambda *a: inversion(*a, fewer=1))
-    elif hasattr(lesson_utils, "invert"):
-        guard(lesson_utils.invert)
-    else:
-        pytest.skip("lesson_utils has no invert yet")
+    early = lambda *a: inversion(*a, late=0)  # noqa: E731
+    check(guard, invert, early, lambda *a: inversion(*a, fewer=1))
 
 
-def great_circle(a, b, w, dims=(1, 2, 3)):
-    """One angle for each pair, or with all dims, wrongly, one for the batch."""
-
-    def dot(x, y):
-        return (x * y).sum(dims, keepdim=True)
-
-    angle = (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()).acos()
+def one_angle(a, b, w):
+    """The arc of a whole batch."""
+    angle = ((a * b).sum() / ((a * a).sum() * (b * b).sum()).sqrt()).acos()
     return (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
 
 
-@pytest.mark.parametrize("whose", ["reference", "lesson_utils"])
-def test_mistake_13_one_angle_for_a_whole_batch(whose):
+def test_mistake_13_one_angle_for_a_whole_batch():
     """A picture between two others then depends on what else is in the batch."""
 
-    def guard(slerp):
+    def guard(arc):
         a, b = X, X.flip(0) + 2 * X.roll(1, 0)
-        whole = slerp(a, b, 0.3)
-        alone = [slerp(a[i : i + 1], b[i : i + 1], 0.3) for i in range(len(a))]
+        whole = arc(a, b, 0.3)
+        alone = [arc(a[i : i + 1], b[i : i + 1], 0.3) for i in range(len(a))]
         assert torch.allclose(whole, torch.cat(alone), atol=1e-9)
-        assert torch.allclose(slerp(a, b, 0.0), a) and torch.allclose(
-            slerp(a, b, 1.0), b
-        )
+        assert torch.allclose(arc(a, b, 0.0), a) and torch.allclose(arc(a, b, 1.0), b)
 
-    if whose == "reference":
-        check(guard, great_circle, lambda a, b, w: great_circle(a, b, w, (0, 1, 2, 3)))
-    elif hasattr(lesson_utils, "slerp"):
-        guard(lesson_utils.slerp)
-    else:
-        pytest.skip("lesson_utils has no slerp yet")
+    check(guard, slerp, one_angle)
 
 
 def test_mistake_14_noise_drawn_for_the_whole_batch():

@@ -19,8 +19,10 @@ from lesson_utils import (
     guide,
     image_generators,
     initial_noise,
+    invert,
     last,
     noise_like,
+    slerp,
 )
 from lesson_utils.noise import _generators
 
@@ -420,3 +422,101 @@ def test_guidance_pushes_away_from_no_context(scale, expected, batches):
 def test_last_keeps_only_the_end():
     steps = (Step(t, torch.full((1,), float(t)), torch.zeros(1)) for t in (2, 1, 0))
     assert last(steps) == 0.0
+
+
+# ── upwards, and between two latents ────────────────────────────────────────────────
+
+
+def there_and_back(eps_fn, x0, schedule, steps, **more):
+    latent = last(invert(eps_fn, x0, schedule, steps, **more))
+    spacing = more.get("spacing", "uniform")
+    return last(ddim(eps_fn, latent, schedule, steps, spacing=spacing))
+
+
+def test_a_gaussian_picture_has_the_latent_of_the_closed_form():
+    """The exact map of the ODE, upwards; DDIM's Euler steps have order 1."""
+    schedule = lambda_schedule(4096, first=5.0)
+    mean, std, eps_fn = 0.3, 0.5, gaussian(schedule)
+    x0 = mean + std * noise(8)
+    ab = float(schedule.alpha_bar[-1])
+    exact = ab**0.5 * mean + (ab * std**2 + 1 - ab) ** 0.5 * (x0 - mean) / std
+    errors = []
+    for stride in (32, 16, 8, 4, 2):
+        times = [*range(4096, 1, -stride), 1, 0]
+        latent = last(invert(eps_fn, x0, schedule, times))
+        errors.append(float((latent - exact).abs().max()))
+    assert errors[-1] < 2e-2
+    assert all(1.8 < a / b < 2.2 for a, b in pairwise(errors)), errors
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "linspace", "quad"])
+def test_refined_often_inversion_is_undone_by_sampling(spacing):
+    schedule = Schedule.linear()
+    eps_fn, x0 = gaussian(schedule), 0.3 + 0.5 * noise(4)
+    errors = []
+    for refine in (0, 1, 2, 4, 60):
+        back = there_and_back(eps_fn, x0, schedule, 20, refine=refine, spacing=spacing)
+        errors.append(float((back - x0).abs().max()))
+    assert all(a > b for a, b in pairwise(errors)), errors
+    assert errors[-1] < 1e-6 < 1e-3 < errors[0]
+
+
+def test_each_step_upwards_is_undone_by_the_step_down_with_the_same_noise():
+    schedule, calls = Schedule.linear(), []
+
+    def eps_fn(x, t):
+        calls.append((round(float(t[0]) * 500), x, stub(x, t)))
+        return calls[-1][2]
+
+    x = x0 = noise(3)
+    steps = list(invert(eps_fn, x0, schedule, 30, refine=2))
+    ab, times = schedule.alpha_bar.tolist(), schedule.timesteps(30)[::-1]
+    assert [step.t for step in steps] == times[1:]
+    assert [t for t, *_ in calls] == [t for t in times[1:] for _ in range(3)]
+    for s, step, first, second, third in zip(
+        times, steps, calls[::3], calls[1::3], calls[2::3], strict=False
+    ):
+        eps = third[2]
+        back, _ = ddim_step(step.x, eps, ab[step.t], ab[s])
+        torch.testing.assert_close(back, x, atol=1e-9, rtol=0)
+        torch.testing.assert_close(
+            step.x0, (x - (1 - ab[s]) ** 0.5 * eps) / ab[s] ** 0.5
+        )
+        assert torch.equal(first[1], x) and not torch.equal(second[1], third[1])
+        x = step.x
+
+
+def test_inversion_builds_no_graph_and_leaves_its_picture_alone():
+    x0 = noise(2).requires_grad_()
+    kept = x0.detach().clone()
+    steps = invert(lambda x, t: x, x0, Schedule.linear(), 5)
+    assert not any(step.x.requires_grad for step in steps)
+    assert torch.is_grad_enabled() and torch.equal(x0.detach(), kept)
+
+
+def test_slerp_goes_round_at_an_even_pace():
+    """Latents of one length stay of it, and each w is that share of the angle."""
+    a, b = noise(5), noise(5, seed=1)
+    a, b = (x / x.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for x in (a, b))
+    whole = (a * b).sum((1, 2, 3)).acos()
+    for w in (0.0, 0.25, 0.5, 0.9, 1.0):
+        x = slerp(a, b, w)
+        torch.testing.assert_close(x.flatten(1).norm(dim=1), torch.ones(5).double())
+        angle = (a * x).sum((1, 2, 3)).clamp(max=1).acos()
+        torch.testing.assert_close(angle, w * whole, atol=1e-7, rtol=1e-7)
+
+
+def test_slerp_takes_a_weight_for_each_pair():
+    a, b, w = noise(3), noise(3, seed=1), torch.tensor([0.0, 0.3, 1.0])
+    alone = [slerp(a[i : i + 1], b[i : i + 1], float(w[i])) for i in range(3)]
+    torch.testing.assert_close(slerp(a, b, w), torch.cat(alone))
+    assert torch.equal(slerp(a, b, w)[0], a[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.double])
+@pytest.mark.parametrize("distance", [0.0, 1e-6, 1e-3])
+def test_slerp_between_neighbours_is_a_straight_line(distance, dtype):
+    a = noise(4, dtype)
+    b = a + distance * noise(4, dtype, seed=1)
+    x = slerp(a, b, 0.3)
+    torch.testing.assert_close(x, 0.7 * a + 0.3 * b, atol=1e-6, rtol=0)

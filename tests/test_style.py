@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "arguments": set(),
     "schedule": {"arguments"},
     "unet": {"arguments"},
-    "sampling": {"arguments", "schedule"},
+    "noise": {"arguments"},
+    "sampling": {"arguments", "noise", "schedule"},
     "solvers": {"arguments", "schedule", "sampling"},
     "__main__": {"cli"},
 }
