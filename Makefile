@@ -22,8 +22,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-venv lab lessons refresh test lint train train-judges \
-	bench evaluate pictures doctor clean
+.PHONY: help setup check-venv lab lessons refresh html test test-browser lint train \
+	train-judges bench evaluate inversion pictures doctor clean
 
 help: ## print this list
 	@echo "Diffusion in Twenty Steps"
@@ -49,7 +49,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing the versions of constraints.txt into $(VENV): once, some minutes" \
 	"(on Linux about 6 GB, most of it torch's CUDA libraries)."
 	@$(PY) -m pip install --quiet --disable-pip-version-check \
-	-c constraints.txt -e '.[test,dev]'
+	-c constraints.txt -e '.[test,dev,browser]'
 	@touch "$@"
 
 check-venv:
@@ -66,8 +66,14 @@ lessons: setup ## execute every lesson into build/lessons/, with a summary
 refresh: setup ## execute every lesson in place, to commit outputs (ARGS=05_ddim)
 	@$(PY) tools/lessons.py refresh $(ARGS)
 
+html: setup ## export the lessons as a static site, into site/
+	@$(PY) -m tools.site $(ARGS)
+
 test: setup ## run all tests, lessons included (ARGS="-k ddim")
 	$(PY) -m pytest $(ARGS)
+
+test-browser: setup ## run the tests that need Chromium: JupyterLab and the site
+	BROWSER=must $(PY) -m pytest tests/test_browser.py tests/test_site.py $(ARGS)
 
 lint: setup ## check style and format of modules, tests and notebooks
 	$(PY) -m ruff check .
@@ -86,12 +92,15 @@ bench: setup ## time samplers, GIFs and training: one table, and JSON
 evaluate: setup ## judge samples over S, η and guidance: model card (DATASET=mnist)
 	$(PY) -m tools.evaluate --checkpoint "$(DATASET)" $(ARGS)
 
+inversion: setup ## map pictures to latents and back: model card (DATASET=mnist)
+	$(PY) -m tools.inversion --checkpoint "$(DATASET)" $(ARGS)
+
 pictures: setup ## redraw the pictures of README and model card (DATASET=mnist)
 	$(PY) -m tools.pictures --checkpoint "$(DATASET)" $(ARGS)
 
 doctor: setup ## print versions, device, memory, checksums and a plain verdict
 	@$(PY) tools/doctor.py
 
-clean: ## remove build/ (training state too) and caches; .venv and data/ stay
-	rm -rf build .hypothesis .pytest_cache .ruff_cache *.egg-info
+clean: ## remove site/, build/ (training state too) and caches
+	rm -rf build site .hypothesis .pytest_cache .ruff_cache *.egg-info
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,7 +1,15 @@
 """What several test modules need."""
 
+import importlib.util
 import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,7 +26,7 @@ needs_digits = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def browser():
-    """Headless Chromium by Playwright: skipped without, a failure if BROWSER is must."""
+    """Headless Chromium by Playwright; skips without one, or fails if BROWSER=must."""
     names = "chromium", "chromium-browser", "google-chrome"
     found = filter(None, [os.environ.get("CHROMIUM"), *map(shutil.which, names)])
     if not (path := next(found, None)):
@@ -36,3 +44,59 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+def outer_environment() -> dict[str, str]:
+    """What a user has set, without what a make that runs this test has."""
+    inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
+    return {name: value for name, value in os.environ.items() if name not in inner}
+
+
+def listens(address: str, port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(2)
+        return client.connect_ex((address, port)) == 0
+
+
+@contextmanager
+def started_lab(project, home, more=""):
+    """`make lab` as a user of project starts it, at home elsewhere: its port and token.
+
+    What it says is in home/lab.log.
+    """
+    if not importlib.util.find_spec("jupyterlab"):
+        pytest.skip("there is no jupyterlab here")
+    if not shutil.which("make"):
+        pytest.skip("there is no make here")
+    own = {"JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "HOME"}
+    env = outer_environment() | {name: str(home / name) for name in own}
+    env.pop("JUPYTER_TOKEN", None)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0 {more}"
+    log, until = home / "lab.log", time.monotonic() + 60
+    with open(log, "w") as said:
+        process = subprocess.Popen(
+            ["make", "lab", f"VENV={sys.prefix}", options],
+            cwd=project,
+            env=env,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        named = rf"http://127\.0\.0\.1:{port}/\S*token=(\w+)"
+        while not (found := re.search(named, log.read_text())) or not listens(
+            "127.0.0.1", port
+        ):
+            assert time.monotonic() < until and process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield port, found[1]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)

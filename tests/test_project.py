@@ -1,16 +1,13 @@
 """Set-up: the files that install and run the project agree with each other."""
 
-import importlib.util
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -18,6 +15,7 @@ from importlib import metadata
 
 import pytest
 import yaml
+from conftest import listens, outer_environment, started_lab
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -30,11 +28,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     "project"
 ]
 EXTRAS = PYPROJECT["optional-dependencies"]
-DIRECT = [*PYPROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]]
+CONDA = [*PYPROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]]
+DIRECT = [*CONDA, *EXTRAS["browser"]]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 CHECKPOINTS = sorted((ROOT / "checkpoints").glob("*.safetensors"))
-TARGETS = ["help", "setup", "lab", "lessons", "refresh", "test", "lint", "train"]
-TARGETS += ["train-judges", "bench", "evaluate", "pictures", "doctor", "clean"]
+TARGETS = ["help", "setup", "lab", "lessons", "refresh", "html", "test"]
+TARGETS += ["test-browser", "lint", "train", "train-judges", "bench", "evaluate"]
+TARGETS += ["inversion", "pictures", "doctor", "clean"]
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -46,12 +46,12 @@ def test_environment_yml_is_in_step():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
         "dependencies"
     ]
-    assert conda.pop() == {"pip": ["-e ."]}
+    assert conda.pop() == {"pip": ["-e .[browser]"]}
     listed = bounds(conda)
     assert listed.pop("python") == PYPROJECT["requires-python"]
     assert listed.pop("pip") == ""
     listed["torch"] = listed.pop("pytorch")
-    assert listed == bounds(DIRECT)
+    assert listed == bounds(CONDA)
 
 
 def test_constraints_pin_what_is_installed():
@@ -75,12 +75,6 @@ def test_torch_and_torchvision_are_pinned_together():
 
 
 # The Makefile, without running what it would run
-
-
-def outer_environment() -> dict[str, str]:
-    """What a user has set, without what a make that runs this test has."""
-    inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
-    return {name: value for name, value in os.environ.items() if name not in inner}
 
 
 def make(*arguments, cwd=ROOT):
@@ -128,52 +122,8 @@ def test_lab_stays_on_this_machine():
 
 @pytest.fixture
 def lab(tmp_path):
-    """`make lab` as a user starts it: its port and its token."""
-    if not importlib.util.find_spec("jupyterlab"):
-        pytest.skip("there is no jupyterlab here")
-    if not shutil.which("make"):
-        pytest.skip("there is no make here")
-    own = {"JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "HOME"}
-    env = outer_environment() | {name: str(tmp_path / name) for name in own}
-    env.pop("JUPYTER_TOKEN", None)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0"
-    process = subprocess.Popen(
-        ["make", "lab", f"VENV={sys.prefix}", options],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    said = []
-    try:
-        for line in process.stdout:
-            said.append(line)
-            if found := re.search(rf"http://127\.0\.0\.1:{port}/\S*token=(\w+)", line):
-                break
-        assert found, "".join(said)
-        until = time.monotonic() + 20  # it names its address before it listens
-        while not listens("127.0.0.1", port) and time.monotonic() < until:
-            time.sleep(0.05)
-        yield port, found[1]
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
-        process.wait(10)
-
-
-def listens(address: str, port: int) -> bool:
-    with socket.socket() as client:
-        client.settimeout(2)
-        return client.connect_ex((address, port)) == 0
+    with started_lab(ROOT, tmp_path) as found:
+        yield found
 
 
 def status(url: str) -> int:
@@ -263,6 +213,29 @@ def test_ci_runs_the_readme_test_command():
     assert re.search(
         r"^(exec )?make test\b", script.read_text(encoding="utf-8"), re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("found", [[], ["chromium"]])
+def test_ci_brings_its_browser(tmp_path, found):
+    for name in ("apt-get", "make", *found):
+        stub = f'#!/bin/sh\necho {name} "$@" $BROWSER >&2\n'
+        (tmp_path / name).write_text(stub)
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
+    said = subprocess.run(
+        [shutil.which("bash"), ROOT / ".ci" / "run"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    *before, lint, test = said.stderr.splitlines()
+    assert (lint, test) == ("make lint must", "make test must")
+    assert [line.split()[2] for line in before] == (
+        [] if found else ["update", "install"]
+    )
+    assert found or "chromium" in before[-1].split()
 
 
 # make doctor

@@ -100,6 +100,14 @@ def show_data() -> None:
     show("MNIST", f"{state} {folder}")
 
 
+def show_browser() -> None:
+    """Chromium is optional too: tests drive it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    paths = [os.environ.get("CHROMIUM"), *map(shutil.which, names)]
+    missing = "not found: tests that need a browser are skipped"
+    show("Chromium", next(filter(None, paths), missing))
+
+
 def check_checkpoints(folder: Path) -> list[str]:
     """Load every checkpoint, which compares its checksum."""
     try:
@@ -130,6 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
         trouble += check_torch() + check_checkpoints(options.checkpoints)
     show_room()
     show_data()
+    show_browser()
     print()
     print("Not ready:" if trouble else "Ready.")
     print("".join(f"- {line}\n" for line in trouble), end="")
