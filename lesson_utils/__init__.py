@@ -7,6 +7,7 @@ from .checks import check_embedding, check_parameters, check_attention
 from .checks import check_average, check_guess, check_weight, check_guided, check_mixed
 from .checks import check_times, check_sigma, check_clipped
 from .checks import check_sigma_hat, check_frechet, check_frontier
+from .checks import check_length, check_blended, check_refined
 from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
 from .noise import image_generators, initial_noise, noise_like
@@ -37,3 +38,4 @@ __all__ += ["check_average", "check_guess", "check_weight"]
 __all__ += ["check_guided", "check_mixed"]
 __all__ += ["check_times", "check_sigma", "check_clipped"]
 __all__ += ["check_sigma_hat", "check_frechet", "check_frontier"]
+__all__ += ["check_length", "check_blended", "check_refined"]

@@ -197,3 +197,24 @@ def check_frontier(pairs):
         return q[0] <= p[0] and q[1] <= p[1] and q != p
 
     return [i for i, p in enumerate(pairs) if not any(beats(q, p) for q in pairs)]
+
+
+@_check_in((w,) for w in (0.0, 0.2, 0.5, 1.0))
+def check_length(w):
+    """function(w) must give the length, in √d, of a mix of two independent noises."""
+    return ((1 - w) ** 2 + w**2) ** 0.5
+
+
+@_check_in((PAIRS[0][0][:n], torch.rand(n, generator=DRAW).double()) for n in (2, 3, 4))
+def check_blended(noises, weights):
+    """function(noises (n,C,H,W), weights (n,)) must give a mix of variance 1."""
+    return torch.einsum("n,nchw->chw", weights, noises) / weights.norm()
+
+
+@_check_in((torch.tanh, PAIRS[0][0], s, t, n) for t, s in JUMPS for n in (0, 1, 5))
+def check_refined(eps_of, x_s, ab_s, ab_t, refine):
+    """function(eps_of, x_s, ab_s, ab_t, refine) must give x_t, as `invert` does."""
+    x_t = x_s
+    for _ in range(1 + refine):
+        x_t, _ = ddim_step(x_s, eps_of(x_t), ab_s, ab_t)
+    return x_t

@@ -182,7 +182,10 @@ def plot(
 def png(figure: Figure, colours: int = 32) -> bytes:
     """A matplotlib figure as the bytes of a small PNG of so many colours."""
     figure.savefig(file := io.BytesIO())
-    picture = Image.open(file).convert("RGB")
+    return _small_png(Image.open(file).convert("RGB"), colours)
+
+
+def _small_png(picture: Image.Image, colours: int) -> bytes:
     picture = picture.quantize(colours, dither=Image.Dither.NONE)
     picture.save(file := io.BytesIO(), "PNG", optimize=True)
     return file.getvalue()
@@ -194,16 +197,19 @@ def show(
     alt: str | Sequence[str] | None = None,
     columns: int | None = None,
     scale: int = 4,
+    colors: int | None = None,
 ) -> None:
     """Stills and moving pictures side by side in a notebook, each above its title.
 
     A picture is a uint8 array (H,W,3), a tensor (B,C,H,W) in [-1, 1] (laid out by
     `grid`), the bytes of a GIF or PNG, or the path of one. titles, alt: one text for
     each picture; alt says in words what is to be seen, and where it is left out the
-    title does. Emits one HTML output, with the alt texts as plain text beside it;
-    outside IPython it prints those. Raises ValueError for all else and a missing alt.
+    title does. colors: an array or a tensor is shown in so many, 2 to 256, for half the
+    size; None keeps all. Emits one HTML output, with the alt texts as plain text beside
+    it; outside IPython it prints those. Raises ValueError for all else and a missing
+    alt.
     """
-    html_, plain = markup(pictures, titles, alt, columns, scale)
+    html_, plain = markup(pictures, titles, alt, columns, scale, colors)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         from IPython.display import display
 
@@ -212,8 +218,11 @@ def show(
         print(plain)
 
 
-def markup(pictures, titles=None, alt=None, columns=None, scale=4) -> tuple[str, str]:
+def markup(
+    pictures, titles=None, alt=None, columns=None, scale=4, colors=None
+) -> tuple[str, str]:
     """What `show` shows, as HTML and as plain text."""
+    colors = None if colors is None else whole("colors", colors, 2, 256)
     if not pictures:
         refuse("pictures", "one picture or more", pictures)
     titles = _texts("titles", titles or [""] * len(pictures), len(pictures))
@@ -222,7 +231,7 @@ def markup(pictures, titles=None, alt=None, columns=None, scale=4) -> tuple[str,
     for i, (title, words) in enumerate(zip(titles, alts, strict=True)):
         if not words.strip():
             refuse("alt", f"a text that says what pictures[{i}] shows", alt)
-        kind, data = _encoded(pictures[i], f"pictures[{i}]", columns, scale)
+        kind, data = _encoded(pictures[i], f"pictures[{i}]", columns, scale, colors)
         figures.append(
             '<figure style="display:inline-block;margin:0 1em 0 0;max-width:100%">'
             f'<img alt="{html.escape(words)}" style="max-width:100%;'
@@ -357,7 +366,7 @@ def _keep_equal_frames(index: np.ndarray, palette: np.ndarray) -> np.ndarray:
     return np.concatenate([palette, palette[twins]]) if twins else palette
 
 
-def _encoded(picture, name: str, columns, scale) -> tuple[str, bytes]:
+def _encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
     """A picture as `show` takes it -> ("png" or "gif", its bytes)."""
     if isinstance(picture, Tensor):
         picture = grid(picture, columns, scale)
@@ -366,6 +375,8 @@ def _encoded(picture, name: str, columns, scale) -> tuple[str, bytes]:
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             refuse(name, "uint8 (H,W,3)", picture)
+        if colors:
+            return "png", _small_png(Image.fromarray(picture), colors)
         return "png", iio.imwrite("<bytes>", picture, extension=".png", plugin="pillow")
     for kind, start in (("png", b"\x89PNG\r\n"), ("gif", b"GIF8")):
         if isinstance(picture, bytes) and picture.startswith(start):

@@ -400,12 +400,15 @@ CASES = [
     ("show.alt", lambda: show(X, alt=["a", "b"]), "['a', 'b']", "1 texts"),
     ("show.columns", lambda: show(X, alt="a", columns=0), "0", "1 or more"),
     ("show.scale", lambda: show(X, alt="a", scale=2.5), "2.5", "1 or more"),
+    ("show.colors", lambda: show(X, alt="a", colors=1), "1", "2..256"),
+    ("show.colors", lambda: show(X, alt="a", colors="few"), "'few'", "2..256"),
     ("progress.steps", lambda: progress(3), "3", "ddim(...)"),
     ("progress.total", lambda: progress([], -1), "-1", "0 or more"),
     ("progress.total", lambda: progress([], "9"), "'9'", "0 or more"),
     # widgets
     ("playground.name", lambda: playground("no-such"), "'no-such'", "sprites"),
     ("playground.n", lambda: playground("sprites", 0), "0", "1..256"),
+    ("playground.n", lambda: playground("sprites", 257), "257", "1..256"),
 ]
 # Any value will do: a text that is shown as it is, a truth value. playground passes its
 # name to load, which calls it name_or_path.

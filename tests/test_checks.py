@@ -54,6 +54,13 @@ WRONG = {
         (mean - real_mean).square().sum() + (variance - real_variance).square().sum()
     ),
     "check_frontier": lambda pairs: [pairs.index(min(pairs))],
+    "check_length": lambda w: 1.0,
+    "check_blended": lambda noises, weights: torch.einsum(
+        "n,nchw->chw", weights / weights.sum(), noises
+    ),
+    "check_refined": lambda eps_of, x_s, ab_s, ab_t, refine: lesson_utils.ddim_step(
+        x_s, eps_of(x_s), ab_s, ab_t
+    )[0],
 }
 
 

@@ -310,8 +310,8 @@ def budget(modules: dict[str, str]) -> list[str]:
     sizes = {name: len(text.splitlines()) for name, text in modules.items()}
     core, everything = sum(sizes.get(name, 0) for name in CORE), sum(sizes.values())
     found = [f"the taught core has {core} lines, over 600"] if core > 600 else []
-    if everything > 3300:  # 2,500 were planned, before evaluation and prompts
-        found.append(f"lesson_utils has {everything} lines, over 3,300")
+    if everything > 3620:  # 2,500 were planned, before evaluation and the playground
+        found.append(f"lesson_utils has {everything} lines, over 3,620")
     return found
 
 
@@ -353,7 +353,7 @@ def forbidden_in_modules(modules: dict[str, str]) -> list[str]:
     ("check", "fault"),
     [
         (budget, {"unet": "1\n" * 601}),
-        (budget, {"viz": "1\n" * 3301}),
+        (budget, {"viz": "1\n" * 3621}),
         (arrows, {"unet": "from .schedule import Schedule"}),
         (arrows, {"sampling": "import lesson_utils.unet"}),
         (arrows, {"sampling": "from lesson_utils import viz"}),

@@ -394,6 +394,20 @@ def test_show_puts_pictures_of_every_kind_side_by_side(shown, tmp_path):
     assert data["text/plain"] == "a\nb\nc\nd"
 
 
+def test_show_in_few_colours_is_smaller_and_keeps_white(shown):
+    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x[..., :8] = 1
+    kinds = shown(x, alt="noise"), shown(x, alt="noise", colors=64)
+    [(_, large)], [(_, small)] = (sources(data["text/html"]) for data in kinds)
+    exact, near = (
+        np.array(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+        for data in (large, small)
+    )
+    assert len(small) < len(large) / 2
+    assert len(np.unique(near.reshape(-1, 3), axis=0)) <= 64
+    assert (near[exact.min(2) == 255] == 255).all() and abs(near - exact).mean() < 20
+
+
 def test_show_escapes_its_texts(shown):
     page = shown(noise(1, 1, 4, 4), titles="<b>", alt='a "quoted" <i> & more')
     assert 'alt="a &quot;quoted&quot; &lt;i&gt; &amp; more"' in page["text/html"]

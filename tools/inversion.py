@@ -1,9 +1,8 @@
 """make inversion: pictures to latents and back, the DDIM paper's table 2 on our data.
 
-Unseen pictures go up with invert, told their class, and down with ddim in as many
-steps.
-Writes checkpoints/NAME_inversion.json cell by cell, goes on where it was, and fills
-the model card.
+Test digits, or sprites of another seed, are told their class and go up with invert and
+down with ddim in as many steps. Writes checkpoints/NAME_inversion.json by cells, goes
+on where it was, and fills the model card.
 """
 
 import argparse
@@ -84,7 +83,7 @@ def measure(name: str, n: int) -> dict:
 
 
 def table(result: dict) -> str:
-    """The mean squared errors as Markdown, the paper's below them."""
+    """The mean squared errors in 10⁻⁴ as Markdown, the paper's below them."""
     cells = {(cell["refine"], cell["steps"]): cell for cell in result["cells"]}
     sizes = sorted({steps for _, steps in cells})
     lines = [
@@ -92,28 +91,29 @@ def table(result: dict) -> str:
         "|---|" + "---:|" * len(sizes),
     ]
     for refine in sorted({refine for refine, _ in cells}):
-        row = [f"{cells[refine, S]['mse']:.5f}" for S in sizes]
+        row = [f"{1e4 * cells[refine, S]['mse']:.2g}" for S in sizes]
         lines.append(f"| refine = {refine} | {' | '.join(row)} |")
-    row = [f"{PAPER[S]:g}" for S in sizes]
+    row = [f"{1e4 * PAPER[S]:g}" for S in sizes]
     return "\n".join([*lines, f"| the paper, CIFAR-10 | {' | '.join(row)} |"])
 
 
 def card(result: dict) -> str:
     """All that was measured, as Markdown for the model card."""
     lines = [
-        f"Mean squared error in [0, 1] of {result['n']} unseen pictures after going up "
-        "with `invert` and down with `ddim`, S steps each:",
+        f"Mean squared error of {result['n']} pictures that went up with `invert` and "
+        "down with `ddim`, S steps each; values in [0, 1], errors in units of 10⁻⁴:",
         "",
         table(result),
         "",
-        "| refine | S | error of the mean (95 %) | median | worst | latents: mean "
+        "| refine | S | mean, 10⁻⁴ | median | worst | latents: mean "
         "| variance | correlation of neighbours |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in result["cells"]:
         lines.append(
-            f"| {cell['refine']} | {cell['steps']} | ± {cell['error']:.5f} "
-            f"| {cell['median']:.6f} | {cell['worst']:.4f} | {cell['mean']:.2f} "
+            f"| {cell['refine']} | {cell['steps']} | {1e4 * cell['mse']:.2g} ± "
+            f"{1e4 * cell['error']:.2g} | {1e4 * cell['median']:.2g} "
+            f"| {1e4 * cell['worst']:.3g} | {cell['mean']:.2f} "
             f"| {cell['variance']:.2f} | {cell['correlation']:.2f} |"
         )
     made = f"Measured by `make inversion DATASET={result['name']}` on: "
@@ -123,7 +123,7 @@ def card(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoint", default="sprites", choices=UNSEEN)
-    parser.add_argument("--n", type=int, default=200, help="unseen pictures")
+    parser.add_argument("--n", type=int, default=200, help="pictures")
     chosen = parser.parse_args()
     text = card(measure(chosen.checkpoint, chosen.n))
     fill(CHECKPOINTS / "README.md", f"{chosen.checkpoint} inverted", text)
