@@ -1,40 +1,75 @@
 """The playground, without a kernel: its callbacks are called plainly."""
 
+import asyncio
+import base64
+import random
 import re
+from types import SimpleNamespace
 
+import imageio.v3 as iio
+import ipywidgets
 import pytest
 import torch
 
-from lesson_utils import ContextUnet, Schedule, playground, save
+from lesson_utils import ContextUnet, Schedule, initial_noise, playground, save
+from lesson_utils.widgets import SEEDS
 
 
-@pytest.fixture
-def path(tmp_path):
+def keep(folder, names=("cat", "<dog>"), channels=1):
     torch.manual_seed(0)
-    model = ContextUnet(1, 2, 16)
+    model = ContextUnet(channels, len(names), 16)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
-    path = tmp_path / "tiny.safetensors"
-    save(path, model, Schedule.linear(40), ("cat", "<dog>"), (1, 8, 8))
+    path = folder / "tiny.safetensors"
+    mild = Schedule(torch.linspace(1, 0.3, 41))  # so that its guesses are no extremes
+    save(path, model, mild, names, (channels, 8, 8))
     return path
 
 
 @pytest.fixture
-def play(path):
+def path(tmp_path):
+    return keep(tmp_path)
+
+
+@pytest.fixture
+def play(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     return playground(path, 2)
 
 
+def sources(play):
+    return re.findall(r'src="(data:image/png;base64,[^"]+)"', play.image.value)
+
+
 def source(play):
-    return re.search(r'src="(data:image/png;base64,[^"]+)"', play.image.value)[1]
+    [one] = sources(play)
+    return one
+
+
+def said(play):
+    return re.sub("<[^>]+>", "", play.status.value)
+
+
+def evaluations(play):
+    """A list that grows by one batch size at each call of the network."""
+    sizes = []
+    play.checkpoint.model.register_forward_pre_hook(
+        lambda _, x: sizes.append(len(x[0]))
+    )
+    return sizes
 
 
 def test_it_shows_samples_with_words_for_them(play):
     assert play.pictures.shape == (2, 1, 8, 8)
     assert [s.description for s in play.context] == ["cat", "<dog>"]
-    assert 'alt="2 samples of 1 cat, 0 &lt;dog&gt;"' in play.image.value
-    assert re.fullmatch(r"8 evaluations, \d+\.\d\d s", play.status.value)
+    assert 'alt="2 samples of cat"' in play.image.value
+    assert re.fullmatch(r"8 evaluations of the network, \d+\.\d\d s", said(play))
     play.guidance.value = 2.0  # which costs two evaluations a step
-    assert play.status.value.startswith("16 evaluations")
+    assert said(play).startswith("16 evaluations")
+    play.guidance.value = 1.0000000000000002  # what a browser makes of 1.25 - 0.25
+    assert said(play).startswith("8 evaluations")
+    assert play.progress.value == play.progress.max == 8
+    assert play.stop.disabled and not play.save.disabled
 
 
 @pytest.mark.parametrize(
@@ -42,18 +77,20 @@ def test_it_shows_samples_with_words_for_them(play):
     [("guidance", 3.0), ("steps", 3), ("eta", 1.0), ("seed", 5), ("sampler", "DDPM")],
 )
 def test_each_control_changes_the_picture_and_back(play, control, value):
-    first, slider = source(play), getattr(play, control)
-    before = slider.value
-    slider.value = value
+    first, control = source(play), getattr(play, control)
+    before = control.value
+    control.value = value
     assert source(play) != first
-    slider.value = before
+    control.value = before
     assert source(play) == first
 
 
-def test_the_context_changes_the_picture(play):
-    first = source(play)
-    play.context[1].value = 0.5
-    assert source(play) != first and "0.5 &lt;dog&gt;" in play.image.value
+def test_picture_i_stays_when_their_number_changes(play):
+    two = play.pictures
+    play.count.value = 3
+    assert play.pictures.shape == (3, 1, 8, 8)
+    assert torch.allclose(play.pictures[:2], two, atol=1e-4)
+    assert 'alt="3 samples of cat"' in play.image.value
 
 
 def test_the_same_settings_give_the_same_picture(path, play):
@@ -65,13 +102,145 @@ def test_the_same_settings_give_the_same_picture(path, play):
 
 def test_ddpm_takes_all_steps_and_ddim_what_is_asked(play):
     play.sampler.value = "DDPM"
-    assert play.status.value.startswith("40 evaluations")
+    assert said(play).startswith("40 evaluations")
+    assert play.steps.disabled and play.eta.disabled
     play.sampler.value = "DDIM"
+    assert not play.steps.disabled and not play.eta.disabled
     play.steps.value = 5
-    assert play.status.value.startswith("5 evaluations")
+    assert said(play).startswith("5 evaluations")
 
 
-@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+# The prompt, the presets and the sliders are one wish
+
+
+def wish(play):
+    return play.prompt.value, play.preset.value, *(s.value for s in play.context)
+
+
+def test_the_slider_of_a_class_writes_the_prompt(play):
+    first = source(play)
+    play.context[1].value = 0.5
+    assert source(play) != first
+    assert wish(play) == ("cat + 0.5 <dog>", None, 1.0, 0.5)
+    assert 'alt="2 samples of cat + 0.5 &lt;dog&gt;"' in play.image.value
+    play.context[0].value = play.context[1].value = 0.0
+    assert wish(play) == ("", "", 0.0, 0.0)
+    assert 'alt="2 samples of anything"' in play.image.value
+
+
+def test_the_prompt_moves_the_sliders(play):
+    first, sizes = source(play), evaluations(play)
+    play.prompt.value = "½ CAT, 0.125 <dog>"
+    assert wish(play) == ("½ CAT, 0.125 <dog>", None, 0.5, 0.125)
+    assert len(sizes) == 8 and source(play) != first  # one drawing, not one a control
+    play.prompt.value = "cat"
+    assert wish(play) == ("cat", "cat", 1.0, 0.0) and source(play) == first
+
+
+def test_a_preset_sets_both(play):
+    texts = [text for _, text in play.preset.options]
+    assert texts == [None, "cat", "<dog>", "0.5 cat + 0.5 <dog>", ""]
+    first = source(play)
+    play.preset.value = "0.5 cat + 0.5 <dog>"
+    assert wish(play) == ("0.5 cat + 0.5 <dog>",) * 2 + (0.5, 0.5)
+    assert source(play) != first
+    play.preset.value = None  # "your own" asks for nothing new
+    assert play.prompt.value == "0.5 cat + 0.5 <dog>"
+
+
+def test_a_bad_prompt_says_so_in_its_place_and_draws_nothing(play):
+    first, status = source(play), play.status.value
+    play.prompt.value = "<dogg>"
+    assert 'role="alert"' in play.complaint.value
+    assert "did you mean &#x27;&lt;dog&gt;&#x27;?" in play.complaint.value
+    assert (source(play), play.status.value) == (first, status)
+    play.seed.value = 3  # is drawn with the last good prompt, and says so
+    assert 'alt="2 samples of cat"' in play.image.value and play.complaint.value
+    play.context[1].value = 0.5
+    assert play.complaint.value == "" and play.prompt.value == "cat + 0.5 <dog>"
+
+
+def shown(widget):
+    return [widget] + [
+        w for child in getattr(widget, "children", ()) for w in shown(child)
+    ]
+
+
+def test_a_model_without_classes_has_no_controls_for_them(tmp_path):
+    play = playground(keep(tmp_path, (), 3), 1)
+    assert play.context == [] and 'alt="1 samples of anything"' in play.image.value
+    assert play.prompt not in shown(play) and play.preset not in shown(play)
+
+
+def test_many_classes_have_the_prompt_alone(tmp_path):
+    names = [f"class {k}" for k in range(300)]
+    play = playground(keep(tmp_path, names), 1)
+    assert play.context == [] and play.prompt in shown(play)
+    first = source(play)
+    play.prompt.value = "class 299"
+    assert play.preset.value == "class 299" and source(play) != first
+
+
+def test_ten_classes_stand_in_two_columns(tmp_path):
+    few, ten = (playground(keep(tmp_path, [*"abcdefghij"[:k]]), 1) for k in (5, 10))
+    widths = [{s.layout.width for s in play.context} for play in (few, ten)]
+    assert widths == [{"340px"}, {"168px"}]
+
+
+def test_every_control_that_is_shown_has_a_label(play):
+    text = ipywidgets.HTML | ipywidgets.Box
+    controls = [w for w in shown(play) if not isinstance(w, text)]
+    assert len(controls) == 16
+    assert all(re.search(r"\w", control.description) for control in controls)
+
+
+# The noise
+
+
+def test_the_dice_gives_other_noise_and_the_same_number_the_same(play):
+    first = source(play)
+    play.dice.click()
+    assert play.seed.value != 0 and source(play) != first
+    play.seed.value = 0
+    assert source(play) == first
+
+
+def test_noise_that_is_not_held_is_new_for_each_drawing(play):
+    assert play.hold.value
+    play.guidance.value = 2.0
+    assert play.seed.value == 0
+    play.hold.value = False
+    seeds, sizes = [0], evaluations(play)
+    for change in (("guidance", 1.0), ("steps", 3), ("prompt", "<dog>")):
+        name, value = change
+        getattr(play, name).value = value
+        seeds.append(play.seed.value)
+    assert len(set(seeds)) == 4 and len(sizes) == 8 + 3 + 3
+    play.seed.value = 7
+    assert play.seed.value == 7
+    play.dice.click()
+    assert play.seed.value != 7 and len(sizes) == 8 + 3 + 3 + 3 + 3
+
+
+def test_the_dice_never_stay_and_leave_the_numbers_of_the_notebook(play, monkeypatch):
+    states = random.getstate(), torch.get_rng_state()
+    play.dice.click()
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+    for least in (True, False):
+        number = (lambda n: 0) if least else (lambda n: n - 1)
+        monkeypatch.setattr("lesson_utils.widgets.secrets.randbelow", number)
+        for seed in (0, SEEDS - 1):
+            with play.quietly():
+                play.seed.value = seed
+                play.dice.click()
+            assert play.seed.value != seed and 0 <= play.seed.value < SEEDS
+
+
+# What goes wrong stands in the panel
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError])
 def test_what_goes_wrong_stands_in_the_status(play, monkeypatch, kind):
     def fails(*arguments, **more):
         raise kind("no <such> memory")
@@ -79,14 +248,241 @@ def test_what_goes_wrong_stands_in_the_status(play, monkeypatch, kind):
     first = source(play)
     monkeypatch.setattr("lesson_utils.widgets.ddim", fails)
     play.seed.value = 7
-    assert play.status.value == "<b>no &lt;such&gt; memory</b>"
-    assert source(play) == first
+    assert 'role="alert"' in play.status.value
+    assert "no &lt;such&gt; memory" in play.status.value
+    assert source(play) == first and play.stop.disabled
     monkeypatch.undo()
     play.draw()
-    assert "evaluations" in play.status.value and source(play) != first
+    assert "evaluations" in said(play) and source(play) != first
 
 
-def test_a_model_without_classes_has_no_sliders_for_them(path):
-    save(path, ContextUnet(3, 0, 16), Schedule.linear(40), (), (3, 8, 8))
-    play = playground(path, 1)
-    assert play.context == [] and 'alt="1 samples"' in play.image.value
+def test_pictures_that_are_none_leave_the_last_good_ones(play):
+    first = source(play)
+    play.checkpoint.model.register_forward_hook(
+        lambda _, given, eps: eps / (given[1][0] > 0.5).float()
+    )
+    play.draw()
+    assert "holds NaN" in said(play) and 'role="alert"' in play.status.value
+    assert source(play) == first and play.stop.disabled
+
+
+def test_a_name_that_is_none_of_ours_is_refused():
+    with pytest.raises(ValueError, match="no checkpoint 'nobody'"):
+        playground("nobody")
+
+
+# The film
+
+
+def test_the_film_shows_x_t_and_the_guess_and_ends_with_the_result(play):
+    first = source(play)
+    assert play.moment.value == play.moment.max == 8
+    play.moment.value = 0
+    noise = initial_noise(2, (1, 8, 8)).half()
+    assert torch.equal(play.film[0][1], noise)
+    assert "x_t at t = 40" in play.image.value and len(sources(play)) == 2
+    noise, guess = sources(play)
+    play.moment.value = 4
+    assert "x_t at t = 20" in play.image.value
+    assert "the guess of x_0 from it" in play.image.value
+    assert not {noise, guess, first} & set(sources(play))
+    play.moment.value = 8
+    assert source(play) == first
+
+
+def sizes(play):
+    pngs = [base64.b64decode(s.partition(",")[2]) for s in sources(play)]
+    return [iio.imread(png).shape[:2] for png in pngs]
+
+
+def test_the_pictures_are_as_large_as_there_is_room(play):
+    found = {}
+    for n in (2, 4, 8, 16):
+        play.count.value = n
+        found[n] = sizes(play)
+        play.moment.value = 0
+        found[n] += sizes(play)
+    side = 448 // 4
+    assert found[2] == [(side, 2 * side)] * 3
+    assert found[4] == [(side, 448)] * 3 and found[8] == [(2 * side, 448)] * 3
+    assert found[16] == [(448, 448), (224, 224), (224, 224)]  # side by side
+
+
+def test_a_new_drawing_ends_the_scrubbing(play):
+    play.moment.value = 3
+    play.steps.value = 5
+    assert play.moment.value == play.moment.max == 5 and source(play)
+    play.sampler.value = "DDPM"
+    assert play.moment.value == play.moment.max == 40 and source(play)
+
+
+def test_the_film_is_saved_as_a_gif(play, tmp_path):
+    play.seed.value = 12
+    play.guidance.value = 0.5
+    play.save.click()
+    name = "tiny-ddim-8-seed12.gif"
+    assert said(play) == f"saved {name}" and f'download="{name}"' in play.status.value
+    assert len(iio.imread(tmp_path / name)) == 9  # noise, and eight steps
+    play.sampler.value = "DDPM"
+    play.save.click()
+    assert len(iio.imread(tmp_path / "tiny-ddpm-40-seed12.gif")) == 41
+
+
+def test_a_long_film_is_saved_in_part_but_with_its_end(play, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesson_utils.widgets.GIF_FRAMES", 10)
+    play.sampler.value = "DDPM"
+    play.save.click()
+    film = iio.imread(tmp_path / "tiny-ddpm-40-seed0.gif")
+    assert len(film) == 11
+    assert (film[-1] != film[-2]).any()
+
+
+def test_a_folder_that_takes_no_file_is_told(play, tmp_path):
+    (tmp_path / ".tiny-ddim-8-seed0.gif.part").mkdir()
+    play.save.click()
+    assert "cannot be written" in said(play) and 'role="alert"' in play.status.value
+
+
+# In an event loop, as in a notebook
+
+
+async def turns(n):
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+def test_the_first_picture_is_there_at_once_also_in_a_notebook(path):
+    async def cell():
+        play = playground(path, 2)
+        assert play.task is None
+        return source(play), play.pictures
+
+    first, pictures = asyncio.run(cell())
+    assert first and pictures.shape == (2, 1, 8, 8)
+
+
+def test_others_have_their_turn_before_each_step(play):
+    async def cell():
+        first, sizes = source(play), evaluations(play)
+        play.guidance.value = 2.0
+        assert sizes == [] and source(play) == first
+        seen = []
+        while not play.task.done():
+            await asyncio.sleep(0)
+            seen.append(len(sizes))
+        assert seen == sorted(seen) and set(range(8)) <= set(seen)
+        assert source(play) != first
+        later = source(play)
+        play.draw()
+        assert source(play) == later
+
+    asyncio.run(cell())
+
+
+def test_a_newer_wish_takes_the_place_of_the_older(play):
+    play.guidance.value = 3.0
+    wanted = source(play)
+    play.guidance.value = 1.0
+
+    async def cell():
+        sizes, pictures = evaluations(play), []
+        play.image.observe(lambda change: pictures.append(change.new), "value")
+        play.guidance.value = 2.0
+        first = play.task
+        await turns(4)
+        assert 0 < len(sizes) < 8
+        play.guidance.value = 4.0  # these come in one turn, and only the last is drawn
+        play.guidance.value = 5.0
+        play.guidance.value = 3.0
+        await asyncio.gather(first, play.task)
+        assert len(sizes) < 8 + 5 and len(pictures) == 1
+
+    asyncio.run(cell())
+    assert source(play) == wanted and said(play).startswith("16 evaluations")
+    assert play.stop.disabled and play.progress.value == 8
+
+
+def test_drawing_at_once_takes_the_place_of_what_runs(play):
+    async def cell():
+        play.sampler.value = "DDPM"
+        await turns(5)
+        with play.quietly():
+            play.sampler.value = "DDIM"
+        play.draw()
+        drawn = source(play)
+        await play.task
+        assert source(play) == drawn and said(play).startswith("8 evaluations")
+
+    asyncio.run(cell())
+
+
+def test_stop_shows_how_far_it_came(play):
+    async def cell():
+        first = source(play)
+        play.sampler.value = "DDPM"
+        await turns(8)
+        assert not play.stop.disabled
+        play.stop.click()
+        await play.task
+        return first
+
+    first = asyncio.run(cell())
+    done = len(play.film)
+    assert 1 <= done <= 8 and play.stop.disabled and play.progress.value == done
+    assert said(play).startswith(f"stopped at t = {40 - done}: {done} evaluations")
+    assert f"the guess of x_0, stopped at t = {40 - done}<" in play.image.value
+    assert torch.allclose(play.pictures, play.film[-1][2].float(), atol=1e-2)
+    assert source(play) != first and play.moment.max == done
+    play.sampler.value = "DDIM"
+    assert source(play) == first
+
+
+def test_stop_before_the_first_step_keeps_the_picture(play):
+    async def cell():
+        play.sampler.value = "DDPM"
+        await turns(1)
+        play.stop.click()
+        await play.task
+
+    first = source(play)
+    asyncio.run(cell())
+    assert said(play).startswith("stopped at t = 40: 0 evaluations")
+    assert source(play) == first and play.moment.max == 8
+
+
+def test_an_error_in_a_task_stands_in_the_panel(play):
+    async def cell():
+        play.checkpoint.model.register_forward_hook(fails)
+        play.seed.value = 7
+        await play.task
+
+    def fails(*arguments):
+        raise MemoryError
+
+    asyncio.run(cell())
+    assert said(play) == "MemoryError" and play.stop.disabled
+
+
+def test_a_task_may_be_cancelled(play):
+    async def cell():
+        play.sampler.value = "DDPM"
+        await turns(5)
+        play.task.cancel()
+        await asyncio.wait([play.task])
+        assert play.task.cancelled() and play.stop.disabled
+
+    first = source(play)
+    asyncio.run(cell())
+    assert source(play) == first
+    play.draw()
+    assert said(play).startswith("40 evaluations")
+
+
+def test_the_bar_moves_while_ddpm_draws_but_not_at_each_step(play, monkeypatch):
+    clock = iter(range(10_000))
+    timer = SimpleNamespace(perf_counter=lambda: next(clock) * 0.03)
+    monkeypatch.setattr("lesson_utils.widgets.time", timer)
+    seen = []
+    play.progress.observe(lambda change: seen.append(change.new), "value")
+    play.sampler.value = "DDPM"
+    assert seen[0] == 0 and seen[-1] == 40 and 9 <= len(seen) <= 13

@@ -1,0 +1,319 @@
+"""Lesson 4 and its playground as a person uses them: in JupyterLab, in Chromium.
+
+One browser and one run of the lesson serve all tests, which go on where the one before
+has left the panel. Screenshots are kept in build/browser/.
+"""
+
+import re
+import shutil
+from itertools import count
+
+import pytest
+from conftest import started_lab
+
+from tools.lessons import ROOT
+
+LESSON = "lessons/04_context.ipynb"
+KEPT = ROOT / "build/browser"
+MINUTES = 60_000
+# Errors and words on stderr: in the outputs of the notebook, and those of callbacks,
+# which no output shows.
+OUTPUTS = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap(
+    cell => cell.model.type !== "code" ? [] : cell.model.outputs.toJSON().filter(
+        o => o.output_type === "error" || o.name === "stderr"
+    ).map(o => JSON.stringify(o)))"""
+LISTEN = """() => { window.heard = [];
+    jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
+        if (message.header.msg_type === "error" || message.content.name === "stderr")
+            heard.push(JSON.stringify(message.content)) }) }"""
+DONE = """() => { const cells = jupyterapp.shell.currentWidget.content.widgets.filter(
+    cell => cell.model.type === "code");
+    return cells.every(cell => cell.model.executionState === "idle")
+        && cells.at(-1).model.executionCount === cells.length }"""
+
+
+class Panel:
+    """The page with the panel, and what a person sees and does there."""
+
+    def __init__(self, page):
+        self.page, self.number = page, count(1)  # of screenshots
+        self.at = page.locator(".jp-OutputArea-output:has(.widget-slider)")
+
+    def control(self, role, name):
+        return self.at.get_by_role(role, name=name, exact=True)
+
+    def press(self, name):
+        self.at.get_by_role("button", name=name).click()
+
+    def pictures(self):
+        images = self.at.get_by_role("img", name="samples of")
+        return [image.get_attribute("src") for image in images.all()]
+
+    def said(self, role="status"):
+        return self.at.get_by_role(role).last
+
+    def write(self, prompt):
+        self.control("textbox", "prompt").fill(prompt)
+        self.control("textbox", "prompt").press("Enter")
+
+    def number_of(self, name):
+        return self.at.locator(f".widget-readout[aria-label='{name}']").inner_text()
+
+    def changed(self, action):
+        """Do it, wait until the picture is another one, and keep a screenshot."""
+        before = self.pictures()[0]
+        action()
+        other = self.at.get_by_role("img", name="samples of").first
+        self.expect(other).not_to_have_attribute("src", before, timeout=MINUTES)
+        assert before not in self.pictures()
+
+    def keep(self, name):
+        drawn = "() => new Promise(f => requestIdleCallback(f, {timeout: 5000}))"
+        for _ in range(5):  # cells that come into view change their height
+            self.at.evaluate("e => e.scrollIntoView({block: 'center'})")
+            self.page.evaluate(drawn)
+        self.expect(self.said()).to_be_in_viewport()
+        self.page.screenshot(path=KEPT / f"{next(self.number):02}_{name}.png")
+
+    @staticmethod
+    def expect(locator):
+        from playwright.sync_api import expect
+
+        return expect(locator)
+
+
+def note(problems, said):
+    if said.type == "error":
+        problems.append(f"{said.text} {said.location['url']}")
+
+
+@pytest.fixture(scope="module")
+def panel(browser, tmp_path_factory):
+    """The panel of lesson 4, all of whose cells have run."""
+    project, home = (tmp_path_factory.mktemp(name) for name in ("project", "home"))
+    left = shutil.ignore_patterns(".git", ".venv", "build", "data", ".*_cache")
+    shutil.copytree(ROOT, project, ignore=left, dirs_exist_ok=True)
+    shutil.rmtree(KEPT, ignore_errors=True)
+    with started_lab(project, home, "--expose-app-in-browser") as (port, token):
+        page = browser.new_page(viewport={"width": 1078, "height": 1000})
+        page.problems, page.project = [], project
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda said: note(page.problems, said))
+        news = page.get_by_role("button", name="No", exact=True)
+        page.add_locator_handler(news, lambda button: button.click())
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/{LESSON}?token={token}")
+        page.get_by_text("| Idle").wait_for(timeout=MINUTES)
+        page.get_by_role("tab", name="File Browser").click()  # hides it
+        page.get_by_role("menuitem", name="Edit", exact=True).click()
+        page.get_by_text("Clear Outputs of All Cells", exact=True).click()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Restart Kernel and Run All Cells…").click()
+        page.locator(".jp-Dialog .jp-mod-accept").click()
+        page.wait_for_function(
+            f"({OUTPUTS})().length || ({DONE})()", timeout=10 * MINUTES
+        )
+        assert page.evaluate(OUTPUTS) == []
+        page.evaluate(LISTEN)
+        panel = Panel(page)
+        panel.keep("lesson_has_run")
+        yield panel
+        page.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_wrong(panel):
+    """After each test: no error in any output or in the browser's console."""
+    yield
+    problems, panel.page.problems = panel.page.problems, []
+    assert panel.page.evaluate(OUTPUTS) == []
+    assert panel.page.evaluate("heard.splice(0)") == problems == []
+
+
+def test_the_panel_fits_a_notebook_of_a_thousand_pixels(panel):
+    wide = "e => [e.clientWidth, e.scrollWidth]"
+    notebook = panel.page.locator(".jp-NotebookPanel:visible").evaluate(wide)
+    assert 980 <= notebook[0] <= 1000
+    for box in [panel.at, *panel.at.locator(".widget-box").all()]:
+        room, needed = box.evaluate(wide)
+        assert needed <= room
+    boxes = [
+        panel.control("textbox", "prompt").bounding_box(),
+        panel.at.get_by_role("img", name="samples of").bounding_box(),
+    ]
+    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 200  # side by side
+    assert boxes[1]["width"] == 448
+
+
+def test_a_screen_reader_finds_every_control_by_its_name(panel):
+    classes = ["hero", "non-hero", "food", "spell", "side-facing"]
+    for name in [*classes, "guidance", "steps", "η (eta)", "pictures", "film"]:
+        assert panel.control("slider", name).count() == 1, name
+    for role, name in (
+        ("textbox", "prompt"),
+        ("combobox", "preset"),
+        ("combobox", "sampler"),
+        ("spinbutton", "seed"),
+        ("checkbox", "hold the noise"),
+    ):
+        assert panel.control(role, name).count() == 1, name
+    for name in ("New seed", "Stop", "Save GIF"):
+        assert panel.at.get_by_role("button", name=name).count() == 1, name
+    assert panel.at.get_by_role("slider").count() == 10
+    assert panel.at.get_by_role("slider", name=re.compile(".")).count() == 10
+    panel.expect(panel.said()).to_contain_text("20 evaluations of the network")
+
+
+def test_the_keyboard_moves_a_slider_and_redraws(panel):
+    guidance = panel.control("slider", "guidance")
+    guidance.focus()
+    panel.changed(lambda: guidance.press("ArrowRight"))
+    assert panel.number_of("guidance") == "1.25"
+    panel.expect(panel.said()).to_contain_text("40 evaluations of the network")
+    panel.keep("guidance_by_keyboard")
+    panel.changed(lambda: guidance.press("ArrowLeft"))
+
+
+def test_tab_leads_from_control_to_control(panel):
+    panel.control("textbox", "prompt").focus()
+    seen = []
+    while len(seen) < 40 and seen[-1:] != ["Save GIF"]:
+        panel.page.keyboard.press("Tab")
+        name = """() => { const e = document.activeElement;
+            return e.ariaLabel || e.labels?.[0]?.innerText || e.innerText.trim() }"""
+        seen.append(panel.page.evaluate(name))
+    order = ["preset", "hero", "non-hero", "food", "spell", "side-facing", "guidance"]
+    order += ["sampler", "steps", "η (eta)", "pictures", "seed", "New seed"]
+    order += ["hold the noise", "film", "Save GIF"]
+    assert list(dict.fromkeys(seen)) == order
+
+
+def test_the_mouse_moves_a_slider(panel):
+    slider = panel.control("slider", "food")
+    place = slider.bounding_box()
+    x, y = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+
+    def drag():
+        panel.page.mouse.move(x, y)
+        panel.page.mouse.down()
+        panel.page.mouse.move(x + 400, y, steps=5)
+        panel.page.mouse.up()
+
+    panel.changed(drag)
+    assert panel.number_of("food") == "1.00"
+    panel.expect(panel.control("textbox", "prompt")).to_have_value("hero + food")
+    panel.keep("food_by_mouse")
+
+
+def test_a_prompt_draws_what_it_says(panel):
+    panel.changed(lambda: panel.write("0.5 spell + ½ hero"))
+    assert [panel.number_of(k) for k in ("hero", "food", "spell")] == [
+        "0.50",
+        "0.00",
+        "0.50",
+    ]
+    panel.keep("prompt")
+
+
+def test_a_preset_writes_the_prompt(panel):
+    preset = panel.control("combobox", "preset")
+    panel.changed(lambda: preset.select_option("no context"))
+    panel.expect(panel.control("textbox", "prompt")).to_have_value("")
+    panel.changed(lambda: preset.select_option("spell"))
+    panel.expect(panel.control("textbox", "prompt")).to_have_value("spell")
+
+
+def test_a_bad_prompt_shows_its_message_beneath_it(panel):
+    before = panel.pictures()
+    panel.write("0.5 spel + hero")
+    panel.expect(panel.said("alert")).to_contain_text("did you mean 'spell'?")
+    prompt, message = (
+        place.bounding_box()
+        for place in (panel.control("textbox", "prompt"), panel.said("alert"))
+    )
+    assert 0 <= message["y"] - prompt["y"] - prompt["height"] < 20
+    assert panel.pictures() == before
+    panel.keep("bad_prompt")
+    panel.changed(lambda: panel.write("food"))
+    panel.expect(panel.at.get_by_role("alert")).to_have_count(0)
+
+
+def test_the_dice_draws_from_other_noise(panel):
+    seed = panel.control("spinbutton", "seed")
+    panel.expect(seed).to_have_value("0")
+    panel.changed(lambda: panel.press("New seed"))
+    panel.expect(seed).not_to_have_value("0")
+    panel.keep("dice")
+
+
+def test_a_burst_of_wishes_ends_with_the_last(panel):
+    pictures = panel.control("slider", "pictures")
+    pictures.focus()
+    for _ in range(4):
+        pictures.press("ArrowRight")
+    last = panel.at.get_by_role("img", name="12 samples of food")
+    last.wait_for(timeout=MINUTES)
+    panel.keep("twelve")
+    for _ in range(4):
+        pictures.press("ArrowLeft")
+    panel.at.get_by_role("img", name="8 samples of food").wait_for(timeout=MINUTES)
+
+
+def test_ddpm_can_be_stopped_and_its_film_scrubbed(panel):
+    panel.control("combobox", "sampler").select_option("DDPM")
+    stop = panel.at.get_by_role("button", name="Stop")
+    panel.expect(stop).to_be_enabled(timeout=MINUTES)
+    bar = panel.at.locator(".progress-bar")
+    panel.page.wait_for_function(
+        "b => parseFloat(b.style.width) > 3", arg=bar.element_handle()
+    )
+    panel.keep("ddpm_runs")
+    panel.changed(stop.click)
+    panel.expect(panel.said()).to_contain_text(re.compile(r"stopped at t = \d{3}"))
+    panel.expect(stop).to_be_disabled()
+    panel.keep("ddpm_stopped")
+    film = panel.control("slider", "film")
+    film.focus()
+    panel.changed(lambda: film.press("ArrowLeft"))
+    panel.changed(lambda: film.press("Home"))
+    assert len(panel.pictures()) == 2
+    panel.expect(panel.at.get_by_text("x_t at t = 500", exact=True)).to_be_visible()
+    panel.keep("film_at_its_start")
+    panel.changed(lambda: film.press("ArrowRight"))
+    panel.expect(panel.at.get_by_text("x_t at t = 499", exact=True)).to_be_visible()
+
+
+def test_other_cells_run_while_ddpm_draws(panel):
+    """Also a check that a drawing never holds the kernel: DDPM takes seconds."""
+    panel.press("New seed")
+    stop = panel.at.get_by_role("button", name="Stop")
+    panel.expect(stop).to_be_enabled(timeout=MINUTES)
+    answer = panel.page.evaluate(
+        """() => jupyterapp.shell.currentWidget.sessionContext.session.kernel
+        .requestExecute({code: "6 * 7", store_history: false}).done
+        .then(reply => reply.content.status)"""
+    )
+    assert answer == "ok"
+    panel.expect(stop).to_be_enabled()
+    stop.click()
+    panel.expect(stop).to_be_disabled(timeout=MINUTES)
+
+
+def test_ddpm_draws_to_its_end(panel):
+    panel.changed(lambda: panel.press("New seed"))
+    panel.expect(panel.said()).to_contain_text("500 evaluations", timeout=2 * MINUTES)
+    panel.keep("ddpm_done")
+
+
+def test_the_film_is_saved_and_can_be_downloaded(panel):
+    panel.press("Save GIF")
+    link = panel.at.get_by_role(
+        "link", name=re.compile(r"sprites-ddpm-500-seed\d+.gif")
+    )
+    with panel.page.expect_download() as download:
+        link.click()
+    name = download.value.suggested_filename
+    assert name == link.inner_text()
+    kept = panel.page.project / "lessons" / name
+    assert kept.read_bytes().startswith(b"GIF89a")
+    assert kept.read_bytes() == download.value.path().read_bytes()
+    panel.keep("saved")
