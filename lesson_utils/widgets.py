@@ -180,9 +180,7 @@ class Playground(ipywidgets.VBox):
             steps, total, x = self.sampling()
             words = f"{len(x)} samples of {self.text or 'anything'}"
             way = f"{self.sampler.value.lower()}-{total}-seed{self.seed.value}"
-            calls = (
-                1 if round(self.guidance.value, 6) in (0, 1) else 2
-            )  # of the network, a step
+            twice = round(self.guidance.value, 6) not in (0, 1)  # two calls a step
             self.progress.value, self.progress.max = 0, total
             film, t, self.stop.disabled = [], self.checkpoint.schedule.T, False
             now = began = moved = time.perf_counter()
@@ -197,7 +195,7 @@ class Playground(ipywidgets.VBox):
                 t, x, now = step.t, step.x, time.perf_counter()
                 if now > moved + PATIENCE:
                     self.progress.value, moved = len(film), now
-            self.progress.value, calls = len(film), calls * len(film)
+            self.progress.value, calls = len(film), (1 + twice) * len(film)
             said = f"{calls} evaluations of the network, {now - began:.2f} s"
             self.status.value = spoken(f"stopped at t = {t}: {said}" if t else said)
             if film:
