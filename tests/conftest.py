@@ -24,7 +24,7 @@ needs_digits = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # as long as it is open, an event loop runs
 def browser():
     """Headless Chromium by Playwright; skips without one, or fails if BROWSER=must."""
     names = "chromium", "chromium-browser", "google-chrome"
