@@ -182,11 +182,12 @@ def plot(
 def png(figure: Figure, colours: int = 32) -> bytes:
     """A matplotlib figure as the bytes of a small PNG of so many colours."""
     figure.savefig(file := io.BytesIO())
-    return _small_png(Image.open(file).convert("RGB"), colours)
+    return _small_png(Image.open(file), colours, Image.Quantize.MEDIANCUT)
 
 
-def _small_png(picture: Image.Image, colours: int) -> bytes:
-    picture = picture.quantize(colours, dither=Image.Dither.NONE)
+def _small_png(picture: Image.Image, colours: int, method: Image.Quantize) -> bytes:
+    picture = picture.convert("RGB")
+    picture = picture.quantize(colours, method, dither=Image.Dither.NONE)
     picture.save(file := io.BytesIO(), "PNG", optimize=True)
     return file.getvalue()
 
@@ -376,7 +377,8 @@ def _encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             refuse(name, "uint8 (H,W,3)", picture)
         if colors:
-            return "png", _small_png(Image.fromarray(picture), colors)
+            rare = Image.Quantize.MAXCOVERAGE  # keeps these too
+            return "png", _small_png(Image.fromarray(picture), colors, rare)
         return "png", iio.imwrite("<bytes>", picture, extension=".png", plugin="pillow")
     for kind, start in (("png", b"\x89PNG\r\n"), ("gif", b"GIF8")):
         if isinstance(picture, bytes) and picture.startswith(start):
