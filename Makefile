@@ -22,8 +22,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-venv lab lessons refresh html test test-browser lint train \
-	train-judges bench evaluate inversion pictures doctor clean
+.PHONY: help setup check-venv lab lessons test lint train card bench html doctor clean
 
 help: ## print this list
 	@echo "Diffusion in Twenty Steps"
@@ -60,47 +59,32 @@ lab: setup ## open JupyterLab at the first lesson (LAB_ARGS=--no-browser)
 	$(PY) -m jupyterlab --ip=127.0.0.1 $(AS_ROOT) --ServerApp.root_dir="$(CURDIR)" \
 	--LabApp.default_url=/lab/tree/$(FIRST_LESSON) $(LAB_ARGS)
 
-lessons: setup ## execute every lesson into build/lessons/, with a summary
-	@$(PY) tools/lessons.py build $(ARGS)
-
-refresh: setup ## execute every lesson in place, to commit outputs (ARGS=05_ddim)
-	@$(PY) tools/lessons.py refresh $(ARGS)
-
-html: setup ## export the lessons as a static site, into site/
-	@$(PY) -m tools.site $(ARGS)
+lessons: setup ## execute every lesson into build/lessons/ (ARGS=--in-place)
+	@$(PY) tools/lessons.py $(ARGS)
 
 test: setup ## run all tests, lessons included (ARGS="-k ddim")
 	$(PY) -m pytest $(ARGS)
 
-test-browser: setup ## run the tests that need Chromium: JupyterLab and the site
-	BROWSER=must $(PY) -m pytest tests/test_browser.py tests/test_site.py $(ARGS)
-
-lint: setup ## check style and format of modules, tests and notebooks
+lint: setup ## check style, format, and which module imports which
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	"$(VENV)/bin/lint-imports" --no-cache --no-logo
 
-train: setup ## train a checkpoint, resumable (DATASET=folder MINUTES=60)
-	$(PY) -m lesson_utils train --dataset "$(DATASET)" \
-	$(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+train: setup ## train a checkpoint, resumable (DATASET=folder ARGS="--minutes 60")
+	$(PY) -m lesson_utils train --dataset "$(DATASET)" $(ARGS)
 
-train-judges: setup ## train the classifiers that judge samples: some minutes
-	$(PY) -m tools.judges $(ARGS)
+card: setup ## judge a checkpoint, and write its model card (DATASET=mnist)
+	$(PY) -m lesson_utils card --checkpoint "$(DATASET)" $(ARGS)
 
 bench: setup ## time samplers, GIFs and training: one table, and JSON
 	$(PY) -m tools.bench $(ARGS)
 
-evaluate: setup ## judge samples over S, η and guidance: model card (DATASET=mnist)
-	$(PY) -m tools.evaluate --checkpoint "$(DATASET)" $(ARGS)
-
-inversion: setup ## map pictures to latents and back: model card (DATASET=mnist)
-	$(PY) -m tools.inversion --checkpoint "$(DATASET)" $(ARGS)
-
-pictures: setup ## redraw the pictures of README and model card (DATASET=mnist)
-	$(PY) -m tools.pictures --checkpoint "$(DATASET)" $(ARGS)
+html: setup ## export the lessons as a static site, into site/
+	@$(PY) -m tools.site $(ARGS)
 
 doctor: setup ## print versions, device, memory, checksums and a plain verdict
 	@$(PY) tools/doctor.py
 
 clean: ## remove site/, build/ (training state too) and caches
-	rm -rf build site .hypothesis .pytest_cache .ruff_cache *.egg-info
+	rm -rf build site .hypothesis .*_cache *.egg-info
 	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

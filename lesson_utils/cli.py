@@ -1,68 +1,50 @@
-"""python -m lesson_utils train | evaluate: what takes long, from the command line."""
+"""Everything that concerns models, from the command line.
+
+    python -m lesson_utils train     train a checkpoint, or go on with it
+    python -m lesson_utils evaluate  judge samples over steps, η and guidance
+    python -m lesson_utils card      measure all that a model card says, and write it
+    python -m lesson_utils info      say what is in a checkpoint
+
+Each has --help. What goes wrong is said in one line, with exit status 2.
+"""
 
 import argparse
-import platform
-import re
+import json
 import sys
 import time
-from itertools import islice, product
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
 from . import data as sources
-from .arguments import refuse, whole
-from .checkpoint import CHECKPOINTS, load, read_state, save, usable
-from .evaluation import BATCH, Setting, chart, checked, evaluate, table
-from .metrics import judge_for
+from .checkpoint import load, save
+from .quality import card, inversion
+from .quality.experiment import BATCH, Experiment, evaluate
+from .quality.judge import judge_for
+from .quality.report import chart, table
 from .schedule import Schedule
-from .training import train
+from .support.checked import refuse, whole
+from .support.device import best_device, machine, usable
+from .support.files import BUILT_IN, CHECKPOINTS, ROOT, fingerprint, label, read_state
+from .training import Settings, train
 from .unet import ContextUnet
 from .viz import progress
 
-LARGE = 400  # pixels; width and updates of a run by default, of pictures up to it:
-SMALL, BIG = (48, 30_000), (32, 15_000)  # and of larger ones, which take longer
-STATES = CHECKPOINTS.parent / "build/train"
-RESULTS = CHECKPOINTS.parent / "build/evaluate"
+LARGE = 400  # pixels of an image; what is larger takes longer, and is trained
+SMALL_RUN = {"width": 48, "steps": 30_000}  # with
+LARGE_RUN = {"width": 32, "steps": 15_000}  # by default
+STATES = ROOT / "build/train"
+RESULTS = ROOT / "build/evaluate"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status, 2 for a wrong argument."""
-    parser = argparse.ArgumentParser(prog="python -m lesson_utils", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    options = commands.add_parser("train", help="train a checkpoint, or go on")
-    options.add_argument("--dataset", default="sprites", help="or a folder (README)")
-    options.add_argument("--size", type=int, help="of a folder's pictures; default 16")
-    length = options.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps", type=int, help="updates; default 30,000, for large pictures 15,000"
-    )
-    length.add_argument("--minutes", type=float, help="instead: as many as fit")
-    options.add_argument("--batch-size", type=int, default=64)
-    options.add_argument(
-        "--width", type=int, help="channels at full size; default 48, large 32"
-    )
-    options.add_argument("--learning-rate", type=float, default=3e-3, help="its peak")
-    options.add_argument("--ema-decay", type=float, help="default 0.999, less if short")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--bfloat16", action="store_true", help="autocast")
-    options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
-    options.add_argument("--out", type=Path, help="default: in checkpoints/")
-    options.add_argument("--state", type=Path, help="default: in build/train/")
-    options.set_defaults(run=run_train)
-    options = commands.add_parser("evaluate", help="judge samples, or go on with it")
-    options.add_argument("--checkpoint", default="sprites", help="a name or a path")
-    options.add_argument("--dataset", help="that it was trained on; default: its name")
-    options.add_argument("--size", type=int, help="of a folder's pictures; default 16")
-    options.add_argument("--steps", default="10,20,50,100,500", help="each of them")
-    options.add_argument("--eta", default="0,0.2,0.5,1,sigma-hat", help="with each")
-    options.add_argument("--guidance", default="1", help="and each of these scales")
-    options.add_argument("--n-samples", type=int, default=500, help="for each setting")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--device", default=None, help="cpu, cuda, mps; default: best")
-    options.add_argument("--out", type=Path, help="JSON; default: in build/evaluate/")
-    options.set_defaults(run=run_evaluate)
-    chosen = parser.parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     try:
         chosen.run(chosen)
     except (ValueError, OSError) as problem:
@@ -75,125 +57,323 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+# Flags
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their flags."""
+    every = OneLineParser(
+        prog="python -m lesson_utils",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = every.add_subparsers(dest="command", required=True)
+    for name, (add_flags, run, examples) in COMMANDS.items():
+        options = commands.add_parser(
+            name,
+            help=run.__doc__,
+            description=run.__doc__,
+            epilog=f"examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        options.set_defaults(run=run)
+        add_flags(options)
+    return every
+
+
+def add_device(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--device", help="cpu, cuda or mps; default: the best one")
+
+
+def add_settings(options: argparse.ArgumentParser, kind: type) -> None:
+    """A flag for each field of a dataclass; its rule is applied when one is made."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        base, (_, text, *_) = (
+            hints[field.name].__origin__,
+            hints[field.name].__metadata__,
+        )
+        flag = "--" + field.name.replace("_", "-")
+        about = {"default": argparse.SUPPRESS, "help": described(text, field.default)}
+        if base is bool:
+            options.add_argument(flag, action="store_true", **about)
+        else:
+            options.add_argument(flag, type=row if base is tuple else number, **about)
+
+
+def described(text: str, default: object) -> str:
+    """The help of a flag."""
+    if default is None or default is False:
+        return text
+    values = default if isinstance(default, tuple) else (default,)
+    return f"{text}; default {','.join(map(str, values))}"
+
+
+def number(text: str) -> int | float | str:
+    """A whole number, another number, or the text as it is: rules say what may be."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def row(text: str) -> tuple:
+    """The values of a list such as 10,20,50."""
+    return tuple(number(part.strip()) for part in text.split(","))
+
+
+def made(kind: type, chosen: argparse.Namespace, **base):
+    """A dataclass from base and the flags that were given; its errors name flags."""
+    given = {f.name: getattr(chosen, f.name) for f in fields(kind) if f.name in chosen}
+    try:
+        return kind(**{**base, **given})
+    except ValueError as problem:
+        name, _, rest = str(problem).partition(":")
+        raise ValueError(f"--{name.replace('_', '-')}:{rest}") from None
+
+
+# train
+
+
+def train_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--dataset", default="sprites", help="or mnist, or a folder")
+    options.add_argument("--size", type=number, help="of a folder's images; default 16")
+    options.add_argument("--minutes", type=float, help="in place of --steps")
+    options.add_argument("--width", type=number, help="channels; default 48, large 32")
+    add_settings(options, Settings)
+    options.add_argument("--out", type=Path, help="default: in checkpoints/")
+    options.add_argument("--state", type=Path, help="default: in build/train/")
+    add_device(options)
+
+
 def run_train(chosen: argparse.Namespace) -> None:
-    """Train from the start or from the last state, then write the checkpoint."""
+    """Train a checkpoint, or go on from its last state."""
+    name, out, state = places(chosen)
+    device = usable(chosen.device or best_device())
+    data = sources.dataset(chosen.dataset, chosen.size)
+    schedule = Schedule.linear()
+    usual = SMALL_RUN if data.x[0, 0].numel() <= LARGE else LARGE_RUN
+    width = usual["width"] if chosen.width is None else chosen.width
+
+    def new_model(settings: Settings) -> ContextUnet:
+        torch.manual_seed(settings.seed)
+        return ContextUnet(data.x.shape[1], data.c.shape[1], width).to(device)
+
+    done, base = 0, {"steps": usual["steps"]}
+    if state.exists():
+        _, record = read_state(state)
+        done, stored = record["step"], record["settings"]
+        base = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
+        print(f"{state}: goes on after update {done:,} of {base['steps']:,}")
+    elif chosen.minutes is not None:
+        trial, seconds = made(Settings, chosen, steps=1000), 60 * chosen.minutes
+        base["steps"] = steps_in(seconds, new_model(trial), schedule, data, trial)
+    settings = made(Settings, chosen, **base)
+    updates = train(new_model(settings), schedule, data, settings, state=state)
+    title = f"{name} on {device}"
+    for update in progress(updates, total=settings.steps - done, label=title):
+        last_update = update
+    record = {"data": f"{name}, {len(data.x):,} images", "machine": machine(device)}
+    write_trained(out, last_update, schedule, data, settings, record)
+    state.unlink(missing_ok=True)
+
+
+def write_trained(out: Path, update, schedule, data, settings, record: dict) -> None:
+    """Save what training gave, with its record, and say so."""
+    loss = round(float(update.losses[-1000:].mean()), 5)
+    save(
+        out,
+        update.ema,
+        schedule,
+        data.names,
+        tuple(data.x.shape[1:]),
+        **record,
+        fingerprint=fingerprint(data.x, data.c),
+        steps=settings.steps,
+        images_seen=settings.steps * settings.batch_size,
+        seconds=round(update.seconds),
+        loss=loss,
+        loss_curve=[round(float(v.mean()), 5) for v in update.losses.chunk(100)],
+        settings=asdict(settings),
+    )
+    print(f"{out}: {out.stat().st_size:,} bytes, loss {loss:.4f}")
+
+
+def places(chosen: argparse.Namespace) -> tuple[str, Path, Path]:
+    """What a run is called, where its checkpoint goes, and where its state."""
+    if "steps" in chosen and chosen.minutes is not None:
+        raise ValueError("--minutes: not allowed with --steps; give one of them")
     own = chosen.out and chosen.state  # then any folder's name will do
-    name = Path(chosen.dataset).resolve().name if own else sources.label(chosen.dataset)
+    name = Path(chosen.dataset).resolve().name if own else label(chosen.dataset)
     out = chosen.out or CHECKPOINTS / f"{name}.safetensors"
     state = chosen.state or STATES / f"{name}.safetensors"
     if out.suffix != ".safetensors" or out.resolve() == state.resolve():
         refuse("--out", "a .safetensors file, not --state's,", str(out))
-    device = str(usable(chosen.device or best_device()))
-    data, schedule = sources.dataset(chosen.dataset, chosen.size), Schedule.linear()
-    settings = {"batch_size": chosen.batch_size, "peak": chosen.learning_rate}
-    settings |= {"seed": chosen.seed, "bfloat16": chosen.bfloat16}
-    channels, height, side = data.x.shape[1:]
-    usual = SMALL if height * side <= LARGE else BIG
-    width = usual[0] if chosen.width is None else chosen.width
-
-    def new_model() -> ContextUnet:
-        torch.manual_seed(chosen.seed)
-        return ContextUnet(channels, data.c.shape[1], width).to(device)
-
-    steps, done = usual[1] if chosen.steps is None else chosen.steps, 0
-    if state.exists():
-        _, record = read_state(state)
-        done = record["step"]
-        if chosen.steps is None:  # also with --minutes: they were measured then
-            steps = whole("steps", record["settings"].get("steps"), 1)
-        if chosen.ema_decay is None:
-            chosen.ema_decay = record["settings"].get("ema_decay")
-        print(f"{state}: goes on after update {done:,} of {steps:,}")
-    elif chosen.minutes is not None:
-        steps = steps_in(chosen.minutes * 60, new_model(), schedule, data, settings)
-    if chosen.ema_decay is None and steps > 0:
-        chosen.ema_decay = max(0.0, min(0.999, 1 - 10 / steps))
-    settings["ema_decay"] = chosen.ema_decay
-    updates = train(new_model(), schedule, data, steps, state=state, **settings)
-    label = f"{name} on {device}"
-    for update in progress(updates, total=steps - done, label=label):
-        loss = update.losses
-    mean = round(float(loss[-1000:].mean()), 5)
-    meta = {"data": f"{name}, {len(data.x):,} pictures", "steps": steps, "loss": mean}
-    meta |= {"images_seen": steps * chosen.batch_size, "seconds": round(update.seconds)}
-    meta["loss_curve"] = [round(float(v.mean()), 5) for v in loss.chunk(100)]
-    meta |= {"settings": settings, "machine": machine(device)}
-    save(out, update.ema, schedule, data.names, tuple(data.x.shape[1:]), **meta)
-    state.unlink(missing_ok=True)
-    print(f"{out}: {out.stat().st_size:,} bytes, loss {mean:.4f}")
+    return name, out, state
 
 
-def run_evaluate(chosen: argparse.Namespace) -> None:
-    """Fill the table of all steps, η and guidance; write JSON and a chart."""
-    lists = [
-        numbers("--steps", chosen.steps),
-        numbers("--eta", chosen.eta, "sigma-hat"),
-        numbers("--guidance", chosen.guidance),
-    ]
-    device = str(usable(chosen.device or best_device()))
-    checkpoint = load(chosen.checkpoint, device)
-    T = checkpoint.schedule.T
-    settings = [checked(Setting(*each), T) for each in product(*lists)]
-    whole("--n-samples", chosen.n_samples, 10)
-    whole("--seed", chosen.seed, 0)
-    if chosen.out and chosen.out.suffix != ".json":
-        refuse("--out", "a .json file", str(chosen.out))
-    name = chosen.dataset or chosen.checkpoint
-    data = sources.dataset(name, chosen.size)
-    unseen = sources.UNSEEN.get(name, lambda: None)()
-    out = chosen.out or RESULTS / f"{sources.label(name)}.json"
-    judge = judge_for(name, size=chosen.size)
-    arguments = checkpoint, judge, settings, chosen.n_samples, out, data
-    about = {"machine": machine(device), "name": str(chosen.checkpoint)}
-    results = evaluate(*arguments, unseen, chosen.seed, **about)
-    batches = -(-chosen.n_samples // BATCH)
-    total = batches * sum(setting.steps for setting in settings)
-    *_, result = progress(results, total, f"{name} on {device}")
-    scales = sorted({setting.guidance for setting in settings})
-    out.with_suffix(".png").write_bytes(chart(result, scales[0]))
-    for scale in scales:
-        print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
-
-
-def numbers(name: str, text: str, *words: str) -> list[float | str]:
-    """The numbers, or some of these words, of a list such as 10,20,50."""
-    found = []
-    for part in text.split(","):
-        try:
-            value = part.strip()
-            found.append(value if value in words else float(value))
-        except ValueError:
-            kinds = " or ".join(("numbers", *words))
-            refuse(name, f"{kinds} with commas between", text)
-    return found
-
-
-def steps_in(seconds: float, model, schedule, data, settings: dict) -> int:
+def steps_in(seconds: float, model, schedule, data, settings: Settings) -> int:
     """How many updates fit into so many seconds, measured over 30 of them."""
     if not 0 < seconds < 1e7:
         refuse("--minutes", "a number above 0", seconds / 60)
-    updates = islice(train(model, schedule, data, 1000, **settings), 35)
+    updates = islice(train(model, schedule, data, settings), 35)
     times = [time.perf_counter() for _ in updates]
     return max(1, round(seconds * 30 / (times[-1] - times[4])))
 
 
-def best_device() -> str:
-    """cuda, mps or cpu: the first that this machine has."""
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    return next((name for name in has if has[name]), "cpu")
+# evaluate
 
 
-def machine(device: str) -> str:
-    """The hardware and the versions that a measurement must name."""
-    if torch.device(device).type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
-    return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
+def evaluate_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--checkpoint", default="sprites", help="a name or a path")
+    options.add_argument("--dataset", help="that it was trained on; default: its name")
+    add_settings(options, Experiment)
+    options.add_argument("--out", type=Path, help="JSON; default: in build/evaluate/")
+    add_device(options)
 
 
-def cpu_name() -> str:
-    """The processor's own name where the system tells it, else its architecture."""
-    info = Path("/proc/cpuinfo")
-    name = re.search(r"model name\s*: (.+)", info.read_text() if info.exists() else "")
-    return name[1] if name else platform.processor() or platform.machine()
+def run_evaluate(chosen: argparse.Namespace) -> None:
+    """Judge samples over all steps, η and guidance; write JSON and a chart."""
+    experiment = made(Experiment, chosen)
+    device = usable(chosen.device or best_device())
+    checkpoint = load(chosen.checkpoint, device)
+    for steps in experiment.steps:
+        whole(1, checkpoint.schedule.T)("--steps", steps)
+    if chosen.out and chosen.out.suffix != ".json":
+        refuse("--out", "a .json file", str(chosen.out))
+    name = chosen.dataset or chosen.checkpoint
+    data = sources.dataset(name, like=checkpoint)
+    unseen = None
+    if name in BUILT_IN:
+        unseen = sources.dataset(name, like=checkpoint, unseen=True)
+    out = chosen.out or RESULTS / f"{label(name)}.json"
+    judge = judge_for(name, like=checkpoint)
+    about = {"machine": machine(device), "name": str(chosen.checkpoint)}
+    work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
+    *_, result = progress(work, sampler_steps(experiment), f"{name} on {device}")
+    out.with_suffix(".png").write_bytes(chart(result, experiment.guidance[0]))
+    for scale in experiment.guidance:
+        print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
+
+
+def sampler_steps(experiment: Experiment) -> int:
+    """How many steps of samplers an experiment takes, for a progress bar."""
+    batches = -(-experiment.n_samples // BATCH)
+    return batches * sum(cell.steps for cell in experiment.cells())
+
+
+# card
+
+
+def card_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument("--checkpoint", default="sprites", choices=BUILT_IN)
+    options.add_argument(
+        "--parts",
+        nargs="+",
+        default=card.PARTS,
+        choices=card.PARTS,
+        metavar="PART",
+        help=f"some of {', '.join(card.PARTS)}; default: all",
+    )
+    options.add_argument("--n-samples", type=number, default=500, help="of the table")
+    options.add_argument("--inversions", type=number, default=200, help="images")
+    add_device(options)
+
+
+def run_card(chosen: argparse.Namespace) -> None:
+    """Measure what the model card of a shipped checkpoint says, and write it."""
+    device = usable(chosen.device or best_device())
+    who = card.subject(chosen.checkpoint, load(chosen.checkpoint, device))
+    judge = card.ensure_judge(who)
+    if "table" in chosen.parts:
+        for experiment in card.tables(chosen.n_samples):
+            work = card.measure(who, judge, experiment, "table")
+            run_to_end(work, sampler_steps(experiment), f"{who.name}, table")
+    if "guidance" in chosen.parts:
+        experiment = card.GUIDED[who.name]
+        work = card.measure(who, judge, experiment, "guidance")
+        run_to_end(work, sampler_steps(experiment), f"{who.name}, guidance")
+    if "inversion" in chosen.parts:
+        work = card.measure_inversion(who, chosen.inversions)
+        cells = len(inversion.PAPER) * len(inversion.REFINE)
+        run_to_end(work, cells, f"{who.name}, inversion")
+    if "images" in chosen.parts:
+        card.write_images(who)
+    card.write_card(who)
+    print("\n\n".join(card.sections(who).values()))
+
+
+def run_to_end(work, total: int | None, title: str) -> None:
+    for _ in progress(work, total, title):
+        pass
+
+
+# info
+
+
+def info_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument("checkpoint", help="a name or a path")
+    options.add_argument("--json", action="store_true", help="for programs")
+
+
+def run_info(chosen: argparse.Namespace) -> None:
+    """Say what is in a checkpoint."""
+    found = load(chosen.checkpoint)
+    model, schedule = found.model, found.schedule
+    about = {
+        "images": found.image_shape,
+        "classes": found.context,
+        "width": model.width,
+        "weights": sum(p.numel() for p in model.parameters()),
+        "T": schedule.T,
+        "left at T": round(float(schedule.alpha_bar[-1].sqrt()), 4),
+        **found.meta,
+    }
+    if chosen.json:
+        print(json.dumps(about, indent=1, ensure_ascii=False))
+        return
+    about.pop("loss_curve", None)
+    for name, value in about.items():
+        values = value if isinstance(value, tuple | list) else [value]
+        if isinstance(value, dict):
+            values = [f"{key} {setting}" for key, setting in value.items()]
+        print(f"{name:12} {', '.join(map(str, values))}")
+
+
+# All of them
+
+TRAIN_EXAMPLES = """\
+  python -m lesson_utils train --dataset sprites --minutes 10 --out mine.safetensors
+  python -m lesson_utils train --dataset my/pets --size 32
+  python -m lesson_utils train --dataset mnist --steps 15000 --batch-size 64
+"""
+EVALUATE_EXAMPLES = """\
+  python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1
+  python -m lesson_utils evaluate --checkpoint my/pets --guidance 1,2 --steps 20
+  python -m lesson_utils evaluate --checkpoint mine.safetensors --dataset sprites
+"""
+CARD_EXAMPLES = """\
+  python -m lesson_utils card --checkpoint sprites
+  python -m lesson_utils card --checkpoint mnist --parts table guidance
+  python -m lesson_utils card --checkpoint sprites --parts images
+"""
+INFO_EXAMPLES = """\
+  python -m lesson_utils info sprites
+  python -m lesson_utils info mine.safetensors
+  python -m lesson_utils info mnist --json
+"""
+COMMANDS = {
+    "train": (train_flags, run_train, TRAIN_EXAMPLES),
+    "evaluate": (evaluate_flags, run_evaluate, EVALUATE_EXAMPLES),
+    "card": (card_flags, run_card, CARD_EXAMPLES),
+    "info": (info_flags, run_info, INFO_EXAMPLES),
+}

@@ -8,7 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from .arguments import refuse, shaped
+from .support.checked import checked, fit, refuse, tensor
 
 WORDS = "zero one two three four five six seven eight nine ten".split()
 NUMBER = r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:e-?\d+)?|nan|inf|½"
@@ -16,6 +16,50 @@ WEIGHT = rf"(?:({NUMBER})(?: ?[*×] ?| |(?=[^\W\d])))"
 AND = re.compile(r" ?(?:[+&]|,(?: ?and(?= |$))?|(?<= )and(?= |$)) ?")
 
 
+# Rules for arguments
+
+
+def are_prompts(value: object) -> bool:
+    """Whether a value is a text, or several."""
+    several = isinstance(value, Sequence) and len(value) > 0
+    return isinstance(value, str) or (several and all_texts(value))
+
+
+def are_names(value: object) -> bool:
+    """Whether a value is class names that a prompt can tell apart."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    if not all_texts(value):
+        return False
+    spelt = {as_read(name) for name in value}
+    return "" not in spelt and len(spelt) == len(value)
+
+
+def all_texts(values: Sequence) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def weights_of_names(name: str, value: object, call) -> Tensor:
+    """Weights in [0, 1] of the K names, (K,) or (B,K)."""
+    K = len(call["names"])
+    shape = f"B {K}" if getattr(value, "ndim", 1) == 2 else f"{K}"
+    c = tensor(shape)(name, value)
+    inside = (c >= 0) & (c <= 1)
+    if not inside.all():
+        refuse(name, "weights in [0, 1]", c[~inside][0].item())
+    return c
+
+
+class_names = fit(
+    are_names, "class names that differ in more than case, spaces and hyphens,"
+)
+some_prompts = fit(are_prompts, 'a text such as "0.5 hero + 0.5 food", or several,')
+
+
+# Reading and writing
+
+
+@checked(names=class_names, prompt=some_prompts)
 def parse(prompt: str | Sequence[str], names: Sequence[str]) -> Tensor:
     """A prompt -> float32 (K,); B prompts -> (B,K), as `guide` takes it.
 
@@ -26,70 +70,81 @@ def parse(prompt: str | Sequence[str], names: Sequence[str]) -> Tensor:
     so one may hold an "and". Raises ValueError for all else: an unknown word, a class
     twice, or "3 8", which may mean two things.
     """
-    keys, one = _keys(names), isinstance(prompt, str)
-    texts = [prompt] if one else prompt
-    listed = isinstance(texts, Sequence) and len(texts) > 0
-    if not listed or not all(isinstance(text, str) for text in texts):
-        refuse("prompt", 'a text such as "0.5 hero + 0.5 food", or several,', prompt)
-    spelt = (map(re.escape, k.split(" ")) for k in sorted(keys, key=len, reverse=True))
-    name = "|".join(map("[ _-]+".join, spelt)) or "(?!)"
-    term = re.compile(rf"{WEIGHT}??({name})(?<! )(?=[ +,&]|$)")  # rather no weight
-    c = torch.zeros(len(texts), len(names))
-    for i, text in enumerate(texts):
-        where = "prompt" if one else f"prompt[{i}]"
-        text = " ".join(text.casefold().split())
-        end = 0 if text else None
-        while end is not None:
-            match = term.match(text, end)
-            after = match and AND.match(text, match.end())
-            if not match or (match.end() < len(text) and not after):
-                _refuse_words(where, text[end:], term, keys, names)
-            if c[i, k := keys[_key(match[2])]]:
-                refuse(where, f"each class once, not {names[k]!r} again,", text)
-            c[i, k] = float((match[1] or "1").replace("½", "0.5"))
-            if not 0 < c[i, k] <= 1:
-                refuse(where, f'a weight in (0, 1], as in "0.5 {names[k]}",', match[0])
-            end = after and after.end()
-    return c[0] if one else c
+    keys = classes_by_key(names)
+    term = term_pattern(keys)
+    if isinstance(prompt, str):
+        return weights("prompt", prompt, names, keys, term)
+    rows = [
+        weights(f"prompt[{i}]", text, names, keys, term)
+        for i, text in enumerate(prompt)
+    ]
+    return torch.stack(rows)
 
 
+@checked(names=class_names, c=weights_of_names)
 def describe(c: Tensor, names: Sequence[str]) -> str | list[str]:
     """The way back: weights in [0, 1], (K,) -> a prompt, (B,K) -> B prompts.
 
     `parse` gives c again, to its last bit in float32. ValueError for other c.
     """
-    _keys(names)
-    shaped("c", c, *["B"] * (getattr(c, "ndim", 1) == 2), len(names))
-    if not (inside := (c >= 0) & (c <= 1)).all():
-        refuse("c", "weights in [0, 1]", c[~inside][0].item())
     prompts = []
     for row in torch.atleast_2d(c.detach().cpu().float()).numpy():
         pairs = zip(row, names, strict=True)
-        prompts += [" + ".join(k if w == 1 else f"{w!s} {k}" for w, k in pairs if w)]
+        terms = [name if w == 1 else f"{w!s} {name}" for w, name in pairs if w]
+        prompts.append(" + ".join(terms))
     return prompts if c.ndim == 2 else prompts[0]
 
 
-def _key(name: str) -> str:
+def as_read(name: str) -> str:
+    """A name as prompts are read: its case and the kinds of its gaps do not count."""
     return re.sub("[ _-]+", " ", " ".join(name.casefold().split()))
 
 
-def _keys(names: Sequence[str]) -> dict[str, int]:
+def classes_by_key(names: Sequence[str]) -> dict[str, int]:
     """{name as prompts are read: its class}, with the words for numbers."""
-    listed = isinstance(names, Sequence) and not isinstance(names, str)
-    texts = listed and all(isinstance(name, str) for name in names)
-    keys = {_key(name): k for k, name in enumerate(names)} if texts else {"": 0}
-    if "" in keys or len(keys) < len(names):
-        needed = "class names that differ in more than case, spaces and hyphens,"
-        refuse("names", needed, names)
-    return {word: keys[str(n)] for n, word in enumerate(WORDS) if str(n) in keys} | keys
+    keys = {as_read(name): k for k, name in enumerate(names)}
+    words = {word: keys[str(n)] for n, word in enumerate(WORDS) if str(n) in keys}
+    return words | keys
 
 
-def _refuse_words(where, text, term, keys, names) -> NoReturn:
+def term_pattern(keys: dict[str, int]) -> re.Pattern:
+    """What matches a class with or without its weight, the longest name first."""
+    spelt = []
+    for key in sorted(keys, key=len, reverse=True):
+        spelt.append("[ _-]+".join(map(re.escape, key.split(" "))))
+    name = "|".join(spelt) or "(?!)"
+    return re.compile(rf"{WEIGHT}??({name})(?<! )(?=[ +,&]|$)")  # rather no weight
+
+
+def weights(
+    where: str, text: str, names: Sequence[str], keys: dict, term: re.Pattern
+) -> Tensor:
+    """The weights (K,) that one prompt gives; where: what a complaint calls it."""
+    c = torch.zeros(len(names))
+    text = " ".join(text.casefold().split())
+    end = 0 if text else None
+    while end is not None:
+        match = term.match(text, end)
+        after = match and AND.match(text, match.end())
+        if not match or (match.end() < len(text) and not after):
+            refuse_words(where, text[end:], term, keys, names)
+        k = keys[as_read(match[2])]
+        if c[k]:
+            refuse(where, f"each class once, not {names[k]!r} again,", text)
+        c[k] = float((match[1] or "1").replace("½", "0.5"))
+        if not 0 < c[k] <= 1:
+            refuse(where, f'a weight in (0, 1], as in "0.5 {names[k]}",', match[0])
+        end = after and after.end()
+    return c
+
+
+def refuse_words(where, text, term, keys, names) -> NoReturn:
     """Say why a text does not begin with a term and, if it goes on, a joint."""
-    one = term.match(text)
-    if one and (two := term.match(text, one.end() + 1)):
-        a, b = (names[keys[_key(match[2])]] for match in (one, two))
-        refuse(where, f'"{a} and {b}", or "0.5 {a} + 0.5 {b}",', text)
+    first = term.match(text)
+    second = first and term.match(text, first.end() + 1)
+    if second:
+        one, two = (names[keys[as_read(match[2])]] for match in (first, second))
+        refuse(where, f'"{one} and {two}", or "0.5 {one} + 0.5 {two}",', text)
     word = re.sub(f"^{WEIGHT}", "", AND.split(text[:200], 1)[0])
     if not word:
         refuse(where, 'a class before and after each "+", "," or "and"', text)

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.datasets import MNIST
 
-from .arguments import refuse, whole
 from .sprites import SPRITE_CLASSES, draw_sprites
+from .support.checked import checked, choice, fit, flag, optional, refuse, whole
+from .support.files import BUILT_IN, ROOT, fingerprint, located
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 11.3
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
 LARGEST_SIDE = 8192  # pixels of a picture file: 64 megapixels, if it is a square
 LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = ROOT / "data"
 
 
 class Pictures(NamedTuple):
@@ -48,6 +48,7 @@ def sprites(n: int = 50_000, seed: int = 0) -> Pictures:
     return Pictures(to_unit(images), torch.from_numpy(labels), SPRITE_CLASSES)
 
 
+@checked(split=choice("train", "test"))
 def mnist(split: str = "train") -> Pictures:
     """Handwritten digits: x (60000,1,28,28), c (60000,10), names "0" … "9".
 
@@ -55,8 +56,8 @@ def mnist(split: str = "train") -> Pictures:
     variable LESSONS_DATA names, else in data/ of the project, and downloaded there on
     first use. ValueError, with what to do, if they can neither be found nor loaded.
     """
-    if split not in ("train", "test"):
-        refuse("split", "'train' or 'test'", split)
+    from torchvision.datasets import MNIST  # slow to import
+
     root = located(os.environ.get("LESSONS_DATA") or DATA, "LESSONS_DATA")
     try:
         with redirect_stderr(sys.stdout):  # the bar of a download
@@ -74,6 +75,15 @@ def mnist(split: str = "train") -> Pictures:
     return Pictures(to_unit(x[..., None]), torch.eye(10)[number], tuple("0123456789"))
 
 
+def side_rule(name: str, value: object, call=None) -> int:
+    """The rule for the side of square images: a multiple of 4 in 4..1024."""
+    side = whole(4, 1024)(name, value)
+    if side % 4:
+        refuse(name, "a multiple of 4 in 4..1024", value)
+    return side
+
+
+@checked(size=side_rule)
 def image_folder(path: str | Path, size: int = 16) -> Pictures:
     """A folder of class folders: x (N,3,size,size), c (N,K) one-hot, names sorted.
 
@@ -81,8 +91,6 @@ def image_folder(path: str | Path, size: int = 16) -> Pictures:
     links; skips hidden files, LITTER and texts beside the class folders. ValueError,
     naming the file, for all else, pictures too large (LARGEST_SIDE) or too many.
     """
-    if whole("size", size, 4, 1024) % 4:
-        refuse("size", "a multiple of 4 in 4..1024", size)
     root, kinds = located(path), Image.registered_extensions()
     folders = [entry for entry in listed(root) if entry.is_dir()]
     for entry in listed(root):
@@ -95,7 +103,7 @@ def image_folder(path: str | Path, size: int = 16) -> Pictures:
     classes = [k for k, n in enumerate(found.values()) for _ in range(n)]
     if len(classes) * max(3 * size**2, K) > LARGEST_DATA:
         raise ValueError(f"{root}: {len(classes):,} files: too many for size {size}")
-    images = np.stack([read_picture(p, int(size)) for p in chain(*files.values())])
+    images = np.stack([read_picture(p, size) for p in chain(*files.values())])
     return Pictures(to_unit(images), torch.eye(K)[classes], tuple(files))
 
 
@@ -155,13 +163,6 @@ def mapped(path: str | Path) -> np.ndarray:
     return array
 
 
-def located(path: str | Path, name: str = "path") -> Path:
-    """path in full, ~ being the user's own folder; name: what the caller calls it."""
-    if not isinstance(path, str | os.PathLike) or path == "" or "\0" in str(path):
-        refuse(name, "a name or a path", path)
-    return Path(os.path.abspath(os.path.expanduser(path)))
-
-
 def listed(folder: Path) -> list[Path]:
     """What can be seen in a folder, by name, without hidden files and LITTER."""
     names = sorted(glob("*", root_dir=folder))
@@ -177,31 +178,56 @@ SOURCES = {"sprites": sprites, "mnist": mnist}
 UNSEEN = {"sprites": partial(sprites, 10_000, 10**9), "mnist": partial(mnist, "test")}
 
 
-def label(name_or_path: str | Path) -> str:
-    """What a data set's files are called; ValueError for a folder named as ours."""
-    folder = located(name_or_path, "name_or_path")
-    if os.fspath(name_or_path) not in SOURCES and folder.name.lower() in SOURCES:
-        what = "is called like a data set of ours; rename it, or name the checkpoint"
-        raise ValueError(f"name_or_path: {folder} {what} (--out and --state)")
-    return folder.name
+a_checkpoint = fit(
+    lambda value: hasattr(value, "image_shape") and hasattr(value, "context"),
+    "a Checkpoint, as load gives,",
+)
 
 
-def dataset(name_or_path: str | Path, size: int | None = None) -> Pictures:
+@checked(like=optional(a_checkpoint), unseen=flag)
+def dataset(
+    name_or_path: str | Path, size: int | None = None, like=None, unseen: bool = False
+) -> Pictures:
     """The data set of this name or in this folder, as training uses it.
 
-    name_or_path: one of SOURCES, or a folder: npy_pair's if two .npy files are in it,
-    else image_folder's, where size counts, 16 if None. ValueError for all else.
+    name_or_path: "sprites", "mnist", or a folder: npy_pair's if two .npy files are in
+    it, else image_folder's, where size counts, 16 if None. like: a Checkpoint, whose
+    size is taken, and whose channels and classes must be the data's. unseen: images of
+    the same kind that training did not use, where there are such: sprites of another
+    seed, test digits. ValueError for all else.
     """
     folder = located(name_or_path, "name_or_path")
     name, inside = os.fspath(name_or_path), listed(folder)
     arrays = [entry for entry in inside if entry.suffix.lower() == ".npy"]
-    if size is not None and (name in SOURCES or arrays):
+    own = name in BUILT_IN or bool(arrays)
+    if size is not None and own:
         refuse("size", f"none for {name}, which has its own,", size)
-    if name in SOURCES:
-        return SOURCES[name]()
-    if len(arrays) == 2:
-        return npy_pair(*sorted(arrays, key=lambda path: -mapped(path).ndim))
-    if not arrays and any(entry.is_dir() for entry in inside):
-        return image_folder(folder, 16 if size is None else size)
-    wanted = "a folder of class folders with pictures, or one with two .npy files"
-    raise ValueError(f"name_or_path: {', '.join(SOURCES)}, {wanted}, got {folder}")
+    if like is not None and size is None and not own:
+        size = like.image_shape[-1]
+    if name in BUILT_IN:
+        found = (UNSEEN if unseen else SOURCES)[name]()
+    elif len(arrays) == 2:
+        found = npy_pair(*sorted(arrays, key=lambda path: -mapped(path).ndim))
+    elif not arrays and any(entry.is_dir() for entry in inside):
+        found = image_folder(folder, 16 if size is None else size)
+    else:
+        wanted = "a folder of class folders with pictures, or one with two .npy files"
+        raise ValueError(f"name_or_path: {', '.join(BUILT_IN)}, {wanted}, got {folder}")
+    if like is not None:
+        fitting(found, like)
+    return found
+
+
+def fitting(data: Pictures, checkpoint) -> None:
+    """ValueError unless the data's images and classes are those of the checkpoint."""
+    shape = tuple(data.x.shape[1:])
+    if shape != tuple(checkpoint.image_shape):
+        refuse("like", f"a checkpoint of images {shape}", checkpoint.image_shape)
+    if data.names != tuple(checkpoint.context):
+        refuse("like", f"a checkpoint of the classes {data.names}", checkpoint.context)
+
+
+def same_data(data: Pictures, checkpoint) -> bool | None:
+    """Whether a checkpoint was trained on just this data; None if it does not say."""
+    known = checkpoint.meta.get("fingerprint")
+    return None if known is None else known == fingerprint(data.x, data.c)

@@ -5,9 +5,18 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .arguments import real, refuse
+from .support.checked import Call, checked, real, refuse
 
 
+def weights_of(name: str, value: object, call: Call) -> list[nn.Parameter]:
+    """The rule for what model.parameters() gives."""
+    given = list(value) if isinstance(value, Iterable) else []
+    if not given or not all(isinstance(p, nn.Parameter) for p in given):
+        refuse(name, "model.parameters()", value)
+    return given
+
+
+@checked(parameters=weights_of, lr=real("(0, 1)"), weight_decay=real("[0, 1)"))
 class Muon(torch.optim.AdamW):
     """Momentum with orthogonal steps for matrices, AdamW for all other weights.
 
@@ -20,12 +29,7 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr=3e-3, weight_decay=0.01):
-        given = list(parameters) if isinstance(parameters, Iterable) else []
-        if not given:
-            refuse("parameters", "model.parameters()", parameters)
-        real("lr", lr, "(0, 1)")
-        real("weight_decay", weight_decay, "[0, 1)")
-        super().__init__(given, lr=lr, weight_decay=weight_decay)
+        super().__init__(parameters, lr=lr, weight_decay=weight_decay)
         for p in self.param_groups[0]["params"]:  # so that a stored state can be loaded
             names = ("momentum",) if is_matrix(p) else ("exp_avg", "exp_avg_sq")
             self.state[p].update({name: torch.zeros_like(p) for name in names})

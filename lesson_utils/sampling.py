@@ -13,17 +13,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arguments import (
-    check_arc,
-    check_clipping,
-    check_guide,
-    check_inversion,
-    check_sampler,
-    check_step,
-    refuse,
-)
 from .noise import Generators, noise_like
 from .schedule import Schedule
+from .support.checked import checked, choice, flag, optional, real, tensor, whole
+from .support.rules import (
+    a_network,
+    a_schedule,
+    an_eps_fn,
+    eta_rule,
+    generators,
+    images,
+    level_after,
+    no_zeros,
+    noise_of_step,
+    not_opposite,
+    shaped_as,
+    spacing_rule,
+    steps_rule,
+    unfinished,
+    weights_of_pairs,
+)
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
 
@@ -32,7 +41,7 @@ class Step(NamedTuple):
     """What a sampler yields after each step.
 
     t: the time reached, in 0..T; x: (B,C,H,W), x_t at that time; x0: (B,C,H,W), the
-    guess of the clean picture from which the step was made (DDIM eq. 9).
+    guess of the clean image from which the step was made (DDIM eq. 9).
     """
 
     t: int
@@ -40,9 +49,7 @@ class Step(NamedTuple):
     x0: Tensor
 
 
-Steps = Iterator[Step]
-
-
+@checked(model=a_network, c=optional(tensor("B K")), scale=real("[0, inf)"))
 def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
@@ -51,7 +58,6 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     Any other than 0 and 1 costs two evaluations, which run as one batch of 2 B.
     Raises ValueError for a scale that is negative or not finite, or a c not (B,K).
     """
-    check_guide(model, c, scale)
     if c is None or scale in (0, 1):
         return lambda x, t: model(x, t, c if scale else None)
 
@@ -63,37 +69,47 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     return eps_fn
 
 
+@checked(
+    eps_fn=an_eps_fn,
+    x=images,
+    schedule=a_schedule,
+    variance=choice("posterior", "beta"),
+    generator=generators,
+)
+@torch.no_grad()
 def ddpm(
     eps_fn: EpsFn,
     x: Tensor,
     schedule: Schedule,
     variance: str = "posterior",
     generator: Generators = None,
-) -> Steps:
+) -> Iterator[Step]:
     """Ancestral sampling, one step for each of the T times (DDPM alg. 2, §3.2).
 
     x: (B,C,H,W) noise at time T; variance: "posterior" or "beta"; generator: one, a
-    list with one a picture, or None for torch's own. Yields T Steps, no gradients.
+    list with one an image, or None for torch's own. Yields T Steps, no gradients.
     Raises ValueError, at the call, for arguments that make no sense.
     """
-    check_sampler(eps_fn, x, schedule, generator, variance=variance)
     ab = schedule.alpha_bar.tolist()
-
-    @torch.no_grad()
-    def loop(x: Tensor) -> Steps:
-        for t in range(schedule.T, 0, -1):
-            eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
-            alpha, beta = ab[t] / ab[t - 1], 1 - ab[t] / ab[t - 1]
-            x0 = (x - (1 - ab[t]) ** 0.5 * eps) / ab[t] ** 0.5
-            x = (x - beta / (1 - ab[t]) ** 0.5 * eps) / alpha**0.5  # (11)
-            if t > 1:  # z = 0 in the last step
-                share = (1 - ab[t - 1]) / (1 - ab[t]) if variance == "posterior" else 1
-                x = x + (share * beta) ** 0.5 * noise_like(x, generator)  # (7)
-            yield Step(t - 1, x, x0)
-
-    return loop(x)
+    for t in range(schedule.T, 0, -1):
+        eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+        alpha, beta = ab[t] / ab[t - 1], 1 - ab[t] / ab[t - 1]
+        x0 = (x - (1 - ab[t]) ** 0.5 * eps) / ab[t] ** 0.5  # DDIM (9)
+        x = (x - beta / (1 - ab[t]) ** 0.5 * eps) / alpha**0.5  # (11)
+        if t > 1:  # z = 0 in the last step
+            share = (1 - ab[t - 1]) / (1 - ab[t]) if variance == "posterior" else 1
+            x = x + (share * beta) ** 0.5 * noise_like(x, generator)  # (7)
+        yield Step(t - 1, x, x0)
 
 
+@checked(
+    x=tensor(),
+    eps=shaped_as("x"),
+    eta=eta_rule,
+    ab_t=real("(0, 1]"),
+    ab_s=level_after,
+    noise=noise_of_step,
+)
 def ddim_step(
     x: Tensor,
     eps: Tensor,
@@ -111,7 +127,6 @@ def ddim_step(
     eta above 0, where noise is missing or s is not before t.
     Source: DDIM eq. 9 (x0), 12 (x_s) and 16 (σ).
     """
-    check_step(x, eps, ab_t, ab_s, eta, noise)
     x0 = (x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5  # (9)
     if eta == 0 or ab_s == 1:  # σ = 0
         return ab_s**0.5 * x0 + (1 - ab_s) ** 0.5 * eps, x0  # (12)
@@ -123,6 +138,17 @@ def ddim_step(
     return x_s + sigma_hat * noise, x0
 
 
+@checked(
+    eps_fn=an_eps_fn,
+    x=images,
+    schedule=a_schedule,
+    steps=steps_rule("schedule.T"),
+    eta=eta_rule,
+    spacing=spacing_rule,
+    clip=flag,
+    generator=generators,
+)
+@torch.no_grad()
 def ddim(
     eps_fn: EpsFn,
     x: Tensor,
@@ -132,7 +158,7 @@ def ddim(
     spacing: str = "uniform",
     clip: bool = False,
     generator: Generators = None,
-) -> Steps:
+) -> Iterator[Step]:
     """DDIM: the times between T and 0 may be any, few or many (DDIM §4.2).
 
     x: (B,C,H,W) noise at time T; steps, spacing: as in Schedule.timesteps; eta: as in
@@ -140,22 +166,25 @@ def ddim(
     if eta is not 0. Yields a Step for each evaluation of eps_fn, no gradients.
     Raises ValueError, at the call, for arguments that make no sense.
     """
-    check_sampler(eps_fn, x, schedule, generator, eta)
-    times, ab = schedule.timesteps(steps, spacing), schedule.alpha_bar.tolist()
-
-    @torch.no_grad()
-    def loop(x: Tensor) -> Steps:
-        for t, s in pairwise(times):
-            eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
-            if clip:
-                eps = clipped(x, eps, ab[t])
-            noise = noise_like(x, generator) if eta and s else None
-            x, x0 = ddim_step(x, eps, ab[t], ab[s], eta, noise)
-            yield Step(s, x, x0)
-
-    return loop(x)
+    ab = schedule.alpha_bar.tolist()
+    for t, s in pairwise(schedule.timesteps(steps, spacing)):
+        eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+        if clip:
+            eps = clipped(x, eps, ab[t])
+        noise = noise_like(x, generator) if eta and s else None
+        x, x0 = ddim_step(x, eps, ab[t], ab[s], eta, noise)
+        yield Step(s, x, x0)
 
 
+@checked(
+    eps_fn=an_eps_fn,
+    x0=images,
+    schedule=a_schedule,
+    steps=steps_rule("schedule.T"),
+    spacing=spacing_rule,
+    refine=whole(0),
+)
+@torch.no_grad()
 def invert(
     eps_fn: EpsFn,
     x0: Tensor,
@@ -163,8 +192,8 @@ def invert(
     steps: int | list[int] = 100,
     spacing: str = "uniform",
     refine: int = 0,
-) -> Steps:
-    """From a picture to its latent: DDIM with eta = 0 run upwards (DDIM §4.3, §5.4).
+) -> Iterator[Step]:
+    """From an image to its latent: DDIM with eta = 0 run upwards (DDIM §4.3, §5.4).
 
     x0: (B,C,H,W) in [-1, 1]; steps, spacing: as in ddim, which undoes it with the same.
     A step from s to t takes the eps of x_s at time t, as sampling will ask at t; refine
@@ -172,50 +201,44 @@ def invert(
     Yields a Step for each step, the last at T, no gradients. Raises ValueError, at the
     call, for arguments that make no sense.
     """
-    check_inversion(eps_fn, x0, schedule, refine)
-    times, ab = schedule.timesteps(steps, spacing), schedule.alpha_bar.tolist()
-
-    @torch.no_grad()
-    def loop(x: Tensor) -> Steps:
-        for s, t in pairwise(reversed(times)):
-            x_t = x
-            for _ in range(1 + refine):
-                eps = eps_fn(x_t, x.new_full((len(x),), t / schedule.T))
-                x_t, x0 = ddim_step(x, eps, ab[s], ab[t])
-            x = x_t
-            yield Step(t, x, x0)
-
-    return loop(x0)
+    x, ab = x0, schedule.alpha_bar.tolist()
+    for s, t in pairwise(reversed(schedule.timesteps(steps, spacing))):
+        x_t = x
+        for _ in range(1 + refine):
+            eps = eps_fn(x_t, x.new_full((len(x),), t / schedule.T))
+            x_t, x0 = ddim_step(x, eps, ab[s], ab[t])
+        x = x_t
+        yield Step(t, x, x0)
 
 
+@checked(a=no_zeros, b=not_opposite, w=weights_of_pairs)
 def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
     """Latents (B,C,H,W) on the arcs from a (w = 0) to b (w = 1), one angle for a pair.
 
     w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5).
     Raises ValueError for other w, shapes that differ, zeros and opposite latents.
     """
-    w = check_arc(a, b, w)
+    w = torch.as_tensor(w).to(a).view(-1, 1, 1, 1)
     cos = F.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)  # (B,)
     theta = cos.acos().clamp(min=1e-3).view(-1, 1, 1, 1)  # no 0/0 for a = b
     return (((1 - w) * theta).sin() * a + (w * theta).sin() * b) / theta.sin()
 
 
+@checked(x=tensor(), eps=shaped_as("x"), ab_t=real("(0, 1)"))
 def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
     """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
 
     The guess clipped alone would contradict eps. ab_t must be in (0, 1).
     """
-    check_clipping(x, eps, ab_t)
     x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
     return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
 
 
+@checked(steps=unfinished)
 def last(steps: Iterable[Step]) -> Tensor:
     """Run a sampler to its end and give its last x, (B,C,H,W).
 
     Keeps one step at a time. Raises ValueError if there is no step.
     """
-    end = deque(steps if isinstance(steps, Iterable) else (), maxlen=1)
-    if not end or not isinstance(getattr(end[0], "x", None), Tensor):
-        refuse("steps", "a sampler, such as ddim(…), that has not run yet,", steps)
-    return end[0].x
+    [step] = deque(steps, maxlen=1)
+    return step.x

@@ -8,7 +8,6 @@ the flip, and the position. Everything is integer arithmetic on the raw stream o
 which NumPy keeps stable, so a seed gives the same bytes everywhere.
 """
 
-import numbers
 import re
 from functools import cache
 from pathlib import Path
@@ -16,10 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .support.checked import checked, refuse, whole
+
 SPRITE_CLASSES = ("hero", "non-hero", "food", "spell", "side-facing")
 SIZE = 16
 LEGEND = ".#w123456789abcdef~"  # a character's place is its role in the canvas
 EMPTY, DARK, SHINE, FIRST, RUB_OUT = 0, 1, 2, 3, 18
+a_seed = whole(0, 2**64 - 1)
 
 # The sections of sprites.txt.
 _, RAMPS, POOLS, SLOTS, *SHEETS, RECIPES = (
@@ -46,7 +48,7 @@ class Archetype(NamedTuple):
     cols: np.ndarray
 
 
-def _place(art, x, y):
+def placed(art, x, y):
     """A part (h, w) of roles at x, y of an empty canvas; what sticks out is cut off."""
     canvas = np.zeros((3 * SIZE, 3 * SIZE), np.uint8)
     canvas[SIZE + 1 + y :, SIZE + 1 + x :][: art.shape[0], : art.shape[1]] = art
@@ -54,7 +56,7 @@ def _place(art, x, y):
 
 
 @cache
-def _parts():
+def all_parts():
     """Every part by name: (side, top, roles (h, w)). It lies below its name."""
     parts = {"-": ("small", 0, np.zeros((1, 1), np.uint8))}
     for sheet in SHEETS:
@@ -70,13 +72,13 @@ def _parts():
     return parts
 
 
-def _options(slot, flip):
+def options(slot, flip):
     """The parts (options, 16, 16) of one slot, such as `-|sword^2|spark>3,1`."""
     stack = []
     for option in SLOTS.get(slot, slot).split("|"):
         name, _, at = option.partition(">")
         name, _, lift = name.partition("^")
-        side, top, art = _parts()[name]
+        side, top, art = all_parts()[name]
         x, y = map(int, at.split(",")) if at else (0, 0)
         if side == "half":  # light from the left, also when the whole gets flipped
             x += 7 - art.shape[1]
@@ -85,11 +87,11 @@ def _options(slot, flip):
         elif side == "right":
             art, x = art[:, ::-1], 14 - art.shape[1]
         lift = int(lift or side in ("left", "right"))
-        stack += [_place(art, x, y + top - up) for up in range(lift + 1)]
+        stack += [placed(art, x, y + top - up) for up in range(lift + 1)]
     return np.array(stack)
 
 
-def _drops(letters, cuts):
+def drops(letters, cuts):
     """Index arrays (choices, 16) that show all lines, or all but the named ones."""
     choices = [np.arange(SIZE)]
     for cut in cuts:
@@ -103,7 +105,7 @@ def _drops(letters, cuts):
     return np.array(choices)
 
 
-def _archetypes():
+def archetypes():
     """Every Archetype, class by class."""
     order = {name: i for i, name in enumerate(RAMPS)}
     found = []
@@ -115,38 +117,38 @@ def _archetypes():
         fields = [field.split() for field in recipe.split("/")]
         slots, pools, cuts = fields + [[], ["r10", "r12"]][len(fields) - 1 :]
         pools += ["cloth", "cloth", "gold", "skin", "hair"][len(pools) :]
-        slots = [np.stack([_options(slot, f) for f in (0, 1)]) for slot in slots]
+        slots = [np.stack([options(slot, f) for f in (0, 1)]) for slot in slots]
         pools = [np.array([order[r] for r in POOLS.get(p, (p,))]) for p in pools]
-        rows, cols = _drops("r", cuts), _drops("cm", cuts)
+        rows, cols = drops("r", cuts), drops("cm", cuts)
         found.append(Archetype(label, name, slots, pools, rows, cols))
     return found
 
 
-def _pick(die, sides):
+def pick(die, sides):
     """A fair choice in 0..sides-1 from 16 random bits."""
     return (die * sides) >> 16
 
 
-def _compose(kind, dice):
+def compose(kind, dice):
     """Roles (m, 16, 16) without outline, and ramp numbers (m, 5), of one archetype."""
     flip, dy, dx, row, col = dice.T[2:7]
-    flip = _pick(flip, 2)
+    flip = pick(flip, 2)
     canvas = np.zeros((len(dice), SIZE, SIZE), np.uint8)
     for slot, die in zip(kind.slots, dice.T[12:], strict=False):
-        part = slot[flip, _pick(die, slot.shape[1])]
+        part = slot[flip, pick(die, slot.shape[1])]
         canvas = np.where(part, part, canvas)
     canvas[canvas == RUB_OUT] = EMPTY
-    rows = kind.rows[_pick(row, len(kind.rows))]
-    cols = kind.cols[_pick(col, len(kind.cols))]
+    rows = kind.rows[pick(row, len(kind.rows))]
+    cols = kind.cols[pick(col, len(kind.cols))]
     cols = np.where(flip[:, None], cols[:, ::-1], cols)
-    rows = _centre(canvas.any(2), rows, _pick(dy, 3) - 1)
-    cols = _centre(canvas.any(1), cols, _pick(dx, 3) - 1)
+    rows = centre(canvas.any(2), rows, pick(dy, 3) - 1)
+    cols = centre(canvas.any(1), cols, pick(dx, 3) - 1)
     every = np.arange(len(dice))[:, None, None]
     canvas = canvas[every, rows[:, :, None], cols[:, None, :]]
 
     ramps = np.zeros((len(kind.pools), len(dice)), np.int64)
     for k, pool in enumerate(kind.pools):
-        choice = _pick(dice[:, 7 + k], len(pool))
+        choice = pick(dice[:, 7 + k], len(pool))
         ramps[k] = pool[choice]
         for step in (3, 5, 7):  # go on in the pool while a neighbour is taken already
             taken = (abs(ramps[:k] - ramps[k]) <= 2).any(0)
@@ -154,7 +156,7 @@ def _compose(kind, dice):
     return canvas, ramps.T
 
 
-def _centre(filled, lines, jitter):
+def centre(filled, lines, jitter):
     """Shift the index arrays `lines` (m, 16) so that what is filled lies central."""
     seen = np.take_along_axis(filled, lines, 1)
     low, high = seen.argmax(1), SIZE - 1 - seen[:, ::-1].argmax(1)
@@ -163,7 +165,7 @@ def _centre(filled, lines, jitter):
     return np.take_along_axis(lines, at, 1)
 
 
-def _outline(canvas):
+def outline(canvas):
     """Add the dark outline and shade the right-hand edges, in place."""
     filled = canvas > EMPTY  # nowhere at the border
     solid = np.pad(canvas > DARK, ((0, 0), (1, 1), (1, 1)))  # dark stays a thin line
@@ -175,7 +177,7 @@ def _outline(canvas):
     canvas[near & ~filled] = DARK
 
 
-def _colour(canvas, ramps):
+def colour(canvas, ramps):
     """Roles (n, 16, 16) and ramp numbers (n, 5) to RGB (n, 16, 16, 3)."""
     table = np.array(list(RAMPS.values()), np.uint8)
     palette = np.empty((len(canvas), RUB_OUT, 3), np.uint8)
@@ -186,59 +188,56 @@ def _colour(canvas, ramps):
     return palette[np.arange(len(canvas))[:, None, None], canvas]
 
 
-def _draw(kinds, which, dice):
+def draw(kinds, which, dice):
     """Draw sprite i as `kinds[which[i]]` with the throws `dice[i]` (24 of 16 bits)."""
     canvas = np.empty((len(dice), SIZE, SIZE), np.uint8)
     ramps = np.empty((len(dice), 5), np.int64)
     order = np.argsort(which, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
-        canvas[group], ramps[group] = _compose(kinds[which[group[0]]], dice[group])
-    _outline(canvas)
-    return _colour(canvas, ramps)
+        canvas[group], ramps[group] = compose(kinds[which[group[0]]], dice[group])
+    outline(canvas)
+    return colour(canvas, ramps)
 
 
-def _throw(n, seed):
+def throw(n, seed):
     """Numbers of 16 bits (n, 24), int64; row i is the same for any n."""
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
-        raise ValueError(f"n is {n!r}: give an int, how many, at least 1")
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < 2**64:
-        raise ValueError(f"seed is {seed!r}: give an int from 0 to 2**64 - 1")
-    raw = np.random.PCG64(int(seed)).random_raw(6 * int(n)).astype("<u8")
+    raw = np.random.PCG64(seed).random_raw(6 * n).astype("<u8")
     return raw.view("<u2").reshape(n, 24).astype(np.int64)
 
 
+@checked(n=whole(1), seed=a_seed)
 def draw_sprites(n, seed):
     """Draw n sprites of the five classes, equally likely.
 
     Returns images (n, 16, 16, 3) uint8 RGB on white, and one-hot labels (n, 5) float32
     in the order of SPRITE_CLASSES. Sprite i depends on seed and i alone. Raises
-    ValueError unless n is an int >= 1 and seed an int in 0..2**64-1.
+    ValueError unless n is whole and at least 1, and seed whole and in 0..2**64-1.
     """
-    dice = _throw(n, seed)
-    classes = _pick(dice[:, 0], len(SPRITE_CLASSES))
+    dice = throw(n, seed)
+    classes = pick(dice[:, 0], len(SPRITE_CLASSES))
     sizes = np.array([len(names) for names in ARCHETYPES.values()])
-    which = np.r_[0, sizes.cumsum()][classes] + _pick(dice[:, 1], sizes[classes])
+    which = np.r_[0, sizes.cumsum()][classes] + pick(dice[:, 1], sizes[classes])
     images = np.empty((n, SIZE, SIZE, 3), np.uint8)
     for start in range(0, n, 8192):
         part = slice(start, start + 8192)
-        images[part] = _draw(KINDS, which[part], dice[part])
+        images[part] = draw(KINDS, which[part], dice[part])
     return images, np.eye(len(SPRITE_CLASSES), dtype=np.float32)[classes]
 
 
+@checked(n=whole(1), seed=a_seed)
 def draw_archetype(name, n, seed):
     """Draw n sprites of one archetype: "apple", or "hero/mage" where two share a name.
 
     Returns (n, 16, 16, 3) uint8. Raises ValueError for an unknown name, n or seed.
     """
-    dice = _throw(n, seed)
+    dice = throw(n, seed)
     kinds = [kind for kind in KINDS if name in (kind.name, f"{kind.label}/{kind.name}")]
     if not kinds:
-        raise ValueError(f"name is {name!r}: give one of ARCHETYPES, {ARCHETYPES}")
-    return _draw(kinds[:1], np.zeros(n, np.int64), dice)
+        refuse("name", f"one of ARCHETYPES, {ARCHETYPES},", name)
+    return draw(kinds[:1], np.zeros(n, np.int64), dice)
 
 
-KINDS = _archetypes()
+KINDS = archetypes()
 ARCHETYPES = {
     label: tuple(kind.name for kind in KINDS if kind.label == label)
     for label in SPRITE_CLASSES

@@ -3,18 +3,30 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .arguments import check_loss, check_rate, check_training, check_update
-from .checkpoint import fingerprint, live_tensors, load_state, write_tensors
-from .data import Pictures
 from .optimiser import Muon
 from .schedule import Schedule
+from .support.checked import a, checked, fit, flag, optional, real, tensor, whole
+from .support.files import fingerprint, live_tensors, load_state, write_tensors
+from .support.rules import (
+    a_generator,
+    a_network,
+    a_schedule,
+    ema_decay_rule,
+    images,
+    loss_rule,
+    pictures_for,
+    seed_rule,
+    state_path,
+    weights_rule,
+)
 
 
 class Update(NamedTuple):
@@ -30,6 +42,37 @@ class Update(NamedTuple):
     ema: AveragedModel
 
 
+@checked()
+@dataclass(frozen=True)
+class Settings:
+    """How to train. Each line is a setting's type, rule, help and default: those of
+    `train`, of the flags of the command line, and of what a state and a card record.
+    """
+
+    steps: Annotated[int, whole(1, 10**8), "updates of the weights"] = 30_000
+    batch_size: Annotated[int, whole(1, 10**6), "images an update"] = 64
+    learning_rate: Annotated[float, real("(0, 1)"), "its peak"] = 3e-3
+    warmup: Annotated[int, whole(0), "updates until the peak"] = 100
+    ema_decay: Annotated[
+        float | None, ema_decay_rule, "of the averaged weights; 0.999, less if short"
+    ] = None
+    context_dropout: Annotated[
+        float, real("[0, 1]"), "share of images trained without their context"
+    ] = 0.1
+    gamma: Annotated[float, real("[0, inf)"), "power of the loss's weights"] = 0.5
+    bfloat16: Annotated[bool, flag, "autocast"] = False
+    seed: Annotated[int, seed_rule, "of weights, times and noise"] = 0
+
+
+@checked(
+    model=a_network,
+    schedule=a_schedule,
+    x0=images,
+    c=optional(tensor("B K")),
+    context_dropout=real("[0, 1]"),
+    gamma=real("[0, inf)"),
+    generator=a_generator,
+)
 def diffusion_loss(
     model: nn.Module,
     schedule: Schedule,
@@ -41,14 +84,13 @@ def diffusion_loss(
 ) -> Tensor:
     """How well the model guesses the noise (DDPM eq. 14, alg. 1): a scalar Tensor.
 
-    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. Each picture gets its own time in 1..T
+    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. Each image gets its own time in 1..T
     and, in a share context_dropout of them, a context of zeros, so that guidance has
     both to push apart (alg. 1 there). gamma: above 0, times with little noise, where no
-    picture is decided, count less, by (1 - alpha_bar)^gamma: P2 weighting (Choi et al.
+    image is decided, count less, by (1 - alpha_bar)^gamma: P2 weighting (Choi et al.
     2022, eq. 8) with k = 1. generator: on the CPU, whatever the device.
     Raises ValueError for arguments that make no sense, as all of training does.
     """
-    check_loss(model, schedule, x0, c, context_dropout, gamma, generator)
     B, device = len(x0), x0.device
     t = torch.randint(1, schedule.T + 1, (B,), generator=generator).to(device)
     eps = torch.randn(x0.shape, generator=generator).to(device)
@@ -59,15 +101,22 @@ def diffusion_loss(
     return (weight.view(-1, 1, 1, 1) * (guess - eps) ** 2).mean()  # (14) for gamma = 0
 
 
+@checked(steps=whole(1), step=whole(0, "steps"), peak=real("(0, 1)"), warmup=whole())
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """The rate of update step, 0-based: straight up to peak, then a cosine to 0."""
-    check_rate(step, steps, peak, warmup)
     if step < warmup:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(steps - warmup, 1)
     return peak * (1 + math.cos(math.pi * share)) / 2
 
 
+@checked(
+    model=weights_rule,
+    ema=fit(lambda ema: hasattr(ema, "update_parameters"), "an AveragedModel"),
+    optimiser=a(torch.optim.Optimizer, "one of torch.optim, such as AdamW,"),
+    loss=loss_rule,
+    rate=real("[0, 1]"),
+)
 def train_step(
     model: nn.Module,
     ema: AveragedModel,
@@ -80,7 +129,6 @@ def train_step(
     loss: a scalar with its graph; rate: the learning rate of this step. The gradient is
     clipped to norm 1. ema keeps an exponential moving average, as DDPM app. B has.
     """
-    check_update(model, ema, optimiser, loss, rate)
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad()
@@ -90,65 +138,71 @@ def train_step(
     ema.update_parameters(model)
 
 
+@checked(
+    model=weights_rule,
+    schedule=a_schedule,
+    data=pictures_for,
+    settings=a(Settings, "Settings(…)"),
+    state=state_path,
+    save_seconds=real("[0, inf)"),
+)
 def train(
     model: nn.Module,
     schedule: Schedule,
-    data: Pictures,
-    steps: int,
-    batch_size: int = 64,
-    peak: float = 3e-3,
-    warmup: int = 100,
-    ema_decay: float = 0.999,
-    context_dropout: float = 0.1,
-    gamma: float = 0.5,
-    bfloat16: bool = False,
-    seed: int = 0,
+    data,
+    settings: Settings = Settings(),
     state: str | Path | None = None,
     save_seconds: float = 30.0,
 ) -> Iterator[Update]:
-    """Train the model in place; yields an Update after each of the steps.
+    """Train the model in place; yields an Update after each of settings.steps.
 
-    Muon with warm-up and cosine decay from the learning rate peak, gradients clipped to
-    norm 1, an exponential moving average (EMA) of the weights; draws depend on seed and
-    step alone. bfloat16: autocast. state: a file from which an unfinished run of the
-    same model and settings goes on, written every save_seconds until the last update.
+    data: Pictures, as dataset gives. Muon with warm-up and cosine decay, gradients
+    clipped to norm 1, an exponential moving average (EMA) of the weights; batches,
+    times and noise depend on the seed and the step alone. state: a file from which an
+    unfinished run of the same model, data and settings goes on, written every
+    save_seconds until the last update.
     Raises ValueError, at the call, for arguments that make no sense.
     """
-    settings = dict(steps=steps, batch_size=batch_size, peak=peak, warmup=warmup)
-    settings |= dict(ema_decay=ema_decay, context_dropout=context_dropout, gamma=gamma)
-    settings |= dict(bfloat16=bfloat16, seed=seed)
-    settings = check_training(model, schedule, data, state, save_seconds, settings)
-    settings["data"] = fingerprint(data.x, data.c)
-    settings["schedule"] = fingerprint(schedule.alpha_bar)
-
-    device = next(model.parameters()).device
     model.to(memory_format=torch.channels_last)
-    optimiser = Muon(model.parameters(), lr=peak)
-    ema_update = get_ema_multi_avg_fn(ema_decay)
-    ema = AveragedModel(model, multi_avg_fn=ema_update, use_buffers=True)
-    losses, first, before = torch.zeros(steps, device=device), 0, 0.0
+    optimiser = Muon(model.parameters(), lr=settings.learning_rate)
+    average = get_ema_multi_avg_fn(settings.ema_decay)
+    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    losses = torch.zeros(settings.steps, device=next(model.parameters()).device)
     live = live_tensors(model, ema, optimiser, losses)
-    if state is not None and Path(state).exists():
-        first, before = load_state(state, live, settings)
+    made_of = asdict(settings)
+    made_of["data"] = fingerprint(data.x, data.c)
+    made_of["schedule"] = fingerprint(schedule.alpha_bar)
+    first, before = 0, 0.0
+    if state is not None and state.exists():
+        first, before = load_state(state, live, made_of)
 
     def loop() -> Iterator[Update]:
         started, saved = time.monotonic() - before, before
-        for step in range(first, steps):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-            batch = torch.randint(len(data.x), (batch_size,), generator=generator)
-            x0, c = data.x[batch].to(device), data.c[batch].to(device)
-            model.train()  # whatever a preview in between has set
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                ways = context_dropout, gamma, generator
-                loss = diffusion_loss(model, schedule, x0, c, *ways)
-            rate = learning_rate(step, steps, peak, warmup)
+        for step in range(first, settings.steps):
+            loss = one_loss(model, schedule, data, settings, step)
+            peak, warmup = settings.learning_rate, settings.warmup
+            rate = learning_rate(step, settings.steps, peak, warmup)
             train_step(model, ema, optimiser, loss, rate)
             losses[step] = loss.detach()
             seconds = time.monotonic() - started
-            if state and seconds - saved >= save_seconds and step + 1 < steps:
-                record = {"settings": settings, "step": step + 1, "seconds": seconds}
+            done = step + 1
+            if state and seconds - saved >= save_seconds and done < settings.steps:
+                record = {"settings": made_of, "step": done, "seconds": seconds}
                 write_tensors(state, live, record)
                 saved = seconds
-            yield Update(step + 1, losses[: step + 1], seconds, ema)
+            yield Update(done, losses[:done], seconds, ema)
 
     return loop()
+
+
+def one_loss(model, schedule, data, settings: Settings, step: int) -> Tensor:
+    """The loss of update step, 0-based; its randomness comes from seed and step."""
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    batch = torch.randint(len(data.x), (settings.batch_size,), generator=generator)
+    weight = next(model.parameters())
+    x0, c = data.x[batch].to(weight), data.c[batch].to(weight)
+    model.train()  # whatever a preview in between has set
+    with torch.autocast(weight.device.type, torch.bfloat16, enabled=settings.bfloat16):
+        return diffusion_loss(
+            model, schedule, x0, c, settings.context_dropout, settings.gamma, generator
+        )

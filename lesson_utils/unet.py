@@ -6,20 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .arguments import check_input, check_sizes, check_time, multiples
+from .support.checked import checked, choice, multiple, optional, tensor, whole
+from .support.rules import input_of
 
 
+@checked(t=tensor("B"), dim=multiple(2))
 def time_embedding(t: Tensor, dim: int) -> Tensor:
     """Sines and cosines of t at dim/2 frequencies (DDPM app. B, Transformer §3.5).
 
     t: (B,) t/T in (0, 1]. Gives (B, dim) float32; dim must be even.
     """
-    check_time(t, dim)
     powers = torch.arange(dim // 2, device=t.device) * (-log(10_000) / (dim // 2))
     angle = 1000 * t.float()[:, None] * powers.exp()  # (B, dim/2)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+@checked(c_in=multiple(8), c_out=multiple(8), dim=multiple(1))
 class ResBlock(nn.Module):
     """Two convolutions beside a shortcut; the embedding scales and shifts between them.
 
@@ -28,8 +30,6 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, dim: int):
         super().__init__()
-        multiples(8, c_in=c_in, c_out=c_out)
-        multiples(1, dim=dim)
         self.norm1, self.norm2 = nn.GroupNorm(8, c_in), nn.GroupNorm(8, c_out)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
@@ -44,6 +44,7 @@ class ResBlock(nn.Module):
         return self.shortcut(x) + self.conv2(F.silu(h))
 
 
+@checked(c=multiple(32))
 class Attention(nn.Module):
     """Every place looks at every other: self-attention over H·W places.
 
@@ -52,7 +53,6 @@ class Attention(nn.Module):
 
     def __init__(self, c: int):
         super().__init__()
-        multiples(32, c=c)
         self.heads, self.norm = c // 32, nn.GroupNorm(8, c)
         self.qkv, self.out = nn.Conv2d(c, 3 * c, 1), nn.Conv2d(c, c, 1)
         nn.init.zeros_(self.out.weight)
@@ -65,6 +65,7 @@ class Attention(nn.Module):
         return x + self.out(h)
 
 
+@checked(in_channels=choice(1, 3), context_size=whole(0, 2**20), width=multiple(16))
 class ContextUnet(nn.Module):
     """Predicts the noise in a picture, knowing how noisy it is and what it shows.
 
@@ -77,7 +78,6 @@ class ContextUnet(nn.Module):
 
     def __init__(self, in_channels: int, context_size: int, width: int = 48):
         super().__init__()
-        check_sizes(in_channels, context_size, width)
         self.in_channels, self.context_size = in_channels, context_size
         self.width, w, dim = width, width, 4 * width
         self.time = nn.Sequential(nn.Linear(w, dim), nn.SiLU(), nn.Linear(dim, dim))
@@ -100,8 +100,12 @@ class ContextUnet(nn.Module):
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.mix.weight)
 
+    @checked(
+        x=input_of,
+        t=tensor("B", like="x"),
+        c=optional(tensor("B self.context_size", like="x", cast=True)),
+    )
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        check_input(self, x, t, c)
         emb = self.time(time_embedding(t, self.width).to(x.dtype))  # (B,4w)
         if c is not None and self.context_size:
             emb = emb + self.context(c)

@@ -1,27 +1,29 @@
-"""The playground: a panel for all that a sampler is asked, with pictures and a film."""
+"""The playground: a panel for all that a sampler is asked, with images and a film."""
 
 import asyncio
-import base64
 import html
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import ipywidgets
 import torch
 from torch import Tensor
 
-from .arguments import whole
-from .checkpoint import load
+from .checkpoint import Checkpoint, load
 from .context import describe, parse
+from .gif import gif
 from .noise import image_generators, initial_noise
-from .sampling import Steps, ddim, ddpm, guide
-from .viz import gif, markup
+from .sampling import Step, ddim, ddpm, guide
+from .support.checked import checked, whole
+from .support.device import best_device
+from .viz import data_url, markup
 
 LEFT, HALF, RIGHT = "340px", "168px", "468px"  # widths; two halves stand side by side
-SHEET = 448  # pixels, the width of a sheet of pictures
+SHEET = 448  # pixels, the width of a sheet of images
 MOST_SLIDERS = 12  # for more classes there is the prompt alone
 SEEDS = 1_000_000
 PATIENCE = 0.1  # seconds between two moves of the progress bar
@@ -36,84 +38,162 @@ NAMES = (
 )
 
 
-class Playground(ipywidgets.VBox):
-    """Controls at the left, n samples of a checkpoint and their film at the right.
+@checked(n=whole(1, 256))
+def playground(
+    name: str | Path = "sprites", n: int = 8, device: str | torch.device | None = None
+) -> "Playground":
+    """A panel of controls at the left, n samples and their film at the right.
 
-    name: as load takes it. Every control is an attribute: prompt, preset, context (one
-    slider a class, where they are at most 12), guidance, sampler, steps, eta, count,
-    seed, dice, hold, stop, moment (the film's step), save. Letting one go redraws: in a
-    notebook step by step, so that the kernel hears `stop` and a newer wish, which takes
-    the older one's place; at once where no event loop runs, and in `draw()`. What goes
-    wrong stands in the panel. `pictures` holds the last samples (B,C,H,W). Raises
-    ValueError for a name or an n that makes no sense.
+    name: of a checkpoint, as load takes it. device: where the network runs, None for
+    best_device(). What goes wrong later stands in the panel. Raises ValueError for a
+    name, an n or a device that makes no sense.
+    """
+    checkpoint = load(name, best_device() if device is None else device)
+    return Playground(checkpoint, Path(name).stem, n)
+
+
+@dataclass
+class Drawing:
+    """One run of a sampler, and the film of its steps so far, which the CPU holds."""
+
+    steps: Iterator[Step]
+    total: int  # steps
+    calls: int  # of the network in a step
+    t: int  # the time reached
+    x: Tensor  # (B,C,H,W), x_t at that time
+    words: str  # what the samples are
+    file: str  # what its GIF is called
+    x0: Tensor | None = None  # the guess from which the last step was made
+    film: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
+
+    def advance(self) -> None:
+        """Take a step: the film gets t, x_t and the guess of x_0 from it."""
+        step = next(self.steps)
+        self.film.append((self.t, self.x.half().cpu(), step.x0.half().cpu()))
+        self.t, self.x, self.x0 = step
+
+    @property
+    def pictures(self) -> Tensor:
+        """What it came to: the samples, or the guess of them where it was stopped."""
+        return (self.x0 if self.t else self.x).cpu()
+
+    @property
+    def end(self) -> str:
+        """A title for that, where it needs one."""
+        return f"the guess of x_0, stopped at t = {self.t}" if self.t else ""
+
+
+class Playground(ipywidgets.VBox):
+    """The panel of a checkpoint; file: how the names of its GIFs begin.
+
+    Every control is an attribute: prompt, preset, context (one slider a class, where
+    they are at most 12), guidance, sampler, steps, eta, count, seed, dice, hold, stop,
+    moment (the film's step), save. Letting one go redraws: in a notebook step by step,
+    so that the kernel hears `stop` and a newer wish, which takes the older one's place;
+    at once where no event loop runs, and in `draw()`. `drawn` is the Drawing that is
+    shown, `pictures` its samples (B,C,H,W).
     """
 
-    def __init__(self, name: str | Path = "sprites", n: int = 8):
-        self.checkpoint, n = load(name), whole("n", n, 1, 256)
-        self.file, self.names = Path(name).stem, self.checkpoint.context
-        self.c = torch.eye(max(len(self.names), 1), len(self.names))[0]
-        self.deaf, self.halted, self.latest, self.task = False, False, None, None
-        self.pictures, self.film = None, []
-        wish, ways, results = self.wishes(), self.ways(n), self.results()
-        for control in (self.prompt, self.preset, *self.context):
-            control.observe(self.ask, "value")
-        for control in ways:
-            control.observe(self.redraw, "value")
-        self.moment.observe(self.scrub, "value")
-        seeds = ipywidgets.HBox([ways.pop(), self.dice])
-        left = ipywidgets.VBox([*wish, *ways, seeds, self.hold])
-        right = ipywidgets.VBox(results, layout={"width": RIGHT, "margin": "0 0 0 4px"})
+    def __init__(self, checkpoint: Checkpoint, file: str, n: int):
+        self.checkpoint = checkpoint
+        self.device = next(checkpoint.model.parameters()).device
+        self.file = file
+        self.names = checkpoint.context
+        self.text = self.names[0] if self.names else ""  # the last good prompt
+        self.c = torch.eye(max(len(self.names), 1), len(self.names))[0]  # and its (K,)
+        self.deaf = False  # while controls are set that shall redraw nothing
+        self.halted = False  # by Stop
+        self.latest = None  # the run that may show its result
+        self.task = None
+        self.drawn = None
+        wish = self.wish_controls()
+        sampler = self.sampler_controls(n)
+        noise = self.noise_controls()
+        left = ipywidgets.VBox([*wish, *sampler, *noise])
+        right = ipywidgets.VBox(self.results())
+        right.layout = {"width": RIGHT, "margin": "0 0 0 4px"}
         both = ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
         super().__init__([both, ipywidgets.HTML(NAMES)])
         self.draw()
 
-    def wishes(self) -> list[ipywidgets.Widget]:
-        """The controls of the context; none to show where there are no classes."""
-        names, few = self.names, self.names if len(self.names) <= MOST_SLIDERS else ()
-        self.text = start = "".join(names[:1])
-        mix = [f"0.5 {start} + 0.5 {names[len(names) // 2]}"] if len(names) > 1 else []
-        offers = [("your own", None), *((text, text) for text in [*names, *mix])]
+    @property
+    def pictures(self) -> Tensor | None:
+        """The samples that are shown, (B,C,H,W)."""
+        return None if self.drawn is None else self.drawn.pictures
+
+    # The controls
+
+    def wish_controls(self) -> list[ipywidgets.Widget]:
+        """The prompt, the presets and the sliders of the classes, if there are any."""
+        names = self.names
+        offers = [("your own", None)]
+        offers += [(name, name) for name in names]
+        if len(names) > 1:
+            mix = f"0.5 {names[0]} + 0.5 {names[len(names) // 2]}"
+            offers.append((mix, mix))
         offers.append(("no context", ""))
-        self.prompt = made(ipywidgets.Text, "prompt", start, placeholder="no context")
+        self.prompt = made(ipywidgets.Text, "prompt", self.text)
+        self.prompt.placeholder = "no context"
         beneath = {"width": "260px", "margin": "0 0 0 82px"}
         self.complaint = ipywidgets.HTML(layout=beneath)
-        self.preset = made(ipywidgets.Dropdown, "preset", start, options=offers)
-        self.context = [slider(k, float(k == start), 1.0, 0.05) for k in few]
-        if len(few) > 6:  # two columns
-            room = f"{min(0.6 * max(map(len, few)) + 0.6, 4):g}em"
-            for s in self.context:
-                s.layout.width, s.style.description_width = HALF, room
-        grid = {"flex_flow": "row wrap", "width": "344px"}
-        sliders = ipywidgets.Box(self.context, layout=grid)
+        self.preset = made(ipywidgets.Dropdown, "preset", self.text, options=offers)
+        self.context = self.class_sliders() if len(names) <= MOST_SLIDERS else []
+        for control in (self.prompt, self.preset, *self.context):
+            control.observe(self.ask, "value")
+        look = {"flex_flow": "row wrap", "width": "344px"}
+        sliders = ipywidgets.Box(self.context, layout=look)
         return [self.prompt, self.complaint, self.preset, sliders] if names else []
 
-    def ways(self, n: int) -> list[ipywidgets.Widget]:
-        """The controls of the sampler and the noise; the last is the seed."""
-        T = self.checkpoint.schedule.T
-        self.guidance = slider("guidance", 1.0, 6.0, 0.25)
+    def class_sliders(self) -> list[ipywidgets.Widget]:
+        """A slider for each class, in two columns where they are many."""
+        sliders = [slider(k, float(k == self.text), 1.0, 0.05) for k in self.names]
+        if len(sliders) > 6:
+            room = min(0.6 * max(map(len, self.names)) + 0.6, 4)
+            for narrow in sliders:
+                narrow.layout.width = HALF
+                narrow.style.description_width = f"{room:g}em"
+        return sliders
+
+    def sampler_controls(self, n: int) -> list[ipywidgets.Widget]:
+        """How to sample, and how many images."""
+        most_steps = max(self.checkpoint.schedule.T // 5, 2)
         both = ["DDIM", "DDPM"]
-        self.sampler = made(ipywidgets.Dropdown, "sampler", both[0], options=both)
-        self.steps = slider("steps", 20, max(T // 5, 2), 1, least=1)
+        self.guidance = slider("guidance", 1.0, 6.0, 0.25)
+        self.sampler = made(ipywidgets.Dropdown, "sampler", "DDIM", options=both)
+        self.steps = slider("steps", 20, most_steps, 1, least=1)
         self.eta = slider("η (eta)", 0.0, 1.0, 0.05)
         self.count = slider("pictures", n, max(16, n), 1, least=1)
+        controls = [self.guidance, self.sampler, self.steps, self.eta, self.count]
+        for control in controls:
+            control.observe(self.redraw, "value")
+        return controls
+
+    def noise_controls(self) -> list[ipywidgets.Widget]:
+        """The seed, a button for another one, and whether each drawing gets its own."""
         seeds = {"min": 0, "max": SEEDS - 1, "width": "232px"}
         self.seed = made(ipywidgets.BoundedIntText, "seed", 0, **seeds)
+        self.seed.observe(self.redraw, "value")
         self.dice = button("New seed", "random", "draw from other noise", self.roll)
         self.hold = made(ipywidgets.Checkbox, "hold the noise", True)
-        ways = [self.guidance, self.sampler, self.steps, self.eta]
-        return [*ways, self.count, self.seed]
+        return [ipywidgets.HBox([self.seed, self.dice]), self.hold]
 
     def results(self) -> list[ipywidgets.Widget]:
-        """What a drawing fills: progress, film, words and pictures."""
+        """What a drawing fills: progress, film, words and images."""
         self.progress = made(ipywidgets.IntProgress, "progress", 0, width="352px")
         self.stop = button("Stop", "stop", "show how far it came", self.halt)
+        self.stop.disabled = True
         self.moment = slider("film", 1, 1, 1, width="352px")
         self.moment.continuous_update = True
+        self.moment.observe(self.scrub, "value")
         self.save = button("Save GIF", "download", "keep the film", self.save_gif)
-        self.stop.disabled = self.save.disabled = True
-        self.status, self.image = ipywidgets.HTML(), ipywidgets.HTML()
-        rows = [self.progress, self.stop], [self.moment, self.save]
-        return [*map(ipywidgets.HBox, rows), self.status, self.image]
+        self.save.disabled = True
+        self.status = ipywidgets.HTML()
+        self.image = ipywidgets.HTML()
+        run = ipywidgets.HBox([self.progress, self.stop])
+        film = ipywidgets.HBox([self.moment, self.save])
+        return [run, film, self.status, self.image]
+
+    # What they call
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -134,11 +214,14 @@ class Playground(ipywidgets.VBox):
                 c = torch.tensor([s.value for s in self.context])
                 text = describe(c, self.names)
             else:
-                c, text = parse(change.new, self.names), change.new
+                c = parse(change.new, self.names)
+                text = change.new
         except ValueError as problem:
             self.complaint.value = spoken(problem)
             return
-        self.c, self.text, self.complaint.value = c, text, ""
+        self.c = c
+        self.text = text
+        self.complaint.value = ""
         with self.quietly():
             self.prompt.value = text
             offered = any(text == offer for _, offer in self.preset.options)
@@ -147,6 +230,14 @@ class Playground(ipywidgets.VBox):
                 for s, weight in zip(self.context, c.tolist(), strict=True):
                     s.value = round(weight, 6)
         self.redraw(change)
+
+    def roll(self, button=None) -> None:
+        """Another seed; the notebook's own random numbers stay as they are."""
+        self.seed.value = (self.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS
+
+    def halt(self, button=None) -> None:
+        """The drawing ends before its next step."""
+        self.halted = True
 
     def redraw(self, change=None) -> None:
         """Draw what the controls say, step by step if an event loop runs."""
@@ -162,6 +253,8 @@ class Playground(ipywidgets.VBox):
         else:
             self.task = loop.create_task(self.draw_in_turns())
 
+    # Drawing
+
     def draw(self) -> None:
         """Draw what the controls say, to the end, before anything else happens."""
         for _ in self.drawing():
@@ -174,105 +267,115 @@ class Playground(ipywidgets.VBox):
 
     def drawing(self) -> Iterator[None]:
         """Sample, pausing before each step; show it unless a newer one has begun."""
-        mine, self.halted = object(), False
+        mine = object()
         self.latest = mine
+        self.halted = False
         try:
-            steps, total, x = self.sampling()
-            words = f"{len(x)} samples of {self.text or 'anything'}"
-            way = f"{self.sampler.value.lower()}-{total}-seed{self.seed.value}"
-            twice = round(self.guidance.value, 6) not in (0, 1)  # two calls a step
-            self.progress.value, self.progress.max = 0, total
-            film, t, self.stop.disabled = [], self.checkpoint.schedule.T, False
+            run = self.asked()
+            self.progress.value = 0
+            self.progress.max = run.total
+            self.stop.disabled = False
             now = began = moved = time.perf_counter()
-            while len(film) < total:
+            while len(run.film) < run.total:
                 yield
                 if self.latest is not mine:
                     return
                 if self.halted:
                     break
-                step = next(steps)
-                film.append((t, x.half(), step.x0.half()))  # x_t, and the guess from it
-                t, x, now = step.t, step.x, time.perf_counter()
+                run.advance()
+                now = time.perf_counter()
                 if now > moved + PATIENCE:
-                    self.progress.value, moved = len(film), now
-            self.progress.value, calls = len(film), (1 + twice) * len(film)
-            said = f"{calls} evaluations of the network, {now - began:.2f} s"
-            self.status.value = spoken(f"stopped at t = {t}: {said}" if t else said)
-            if film:
-                self.pictures, self.film = step.x0 if t else x, film
-                self.words, self.drawn = words, f"{self.file}-{way}.gif"
-                self.end = f"the guess of x_0, stopped at t = {t}" if t else ""
-                with self.quietly():
-                    self.moment.max = self.moment.value = len(film)
-                self.scrub()
-                self.save.disabled = False
+                    self.progress.value = len(run.film)
+                    moved = now
+            self.finish(run, now - began)
         except Exception as problem:  # whatever it is, it must be seen
-            self.status.value, self.progress.value = spoken(problem), 0
+            self.status.value = spoken(problem)
+            self.progress.value = 0
         finally:
             if self.latest is mine:
                 self.stop.disabled = True
 
-    def sampling(self) -> tuple[Steps, int, Tensor]:
-        """The sampler as the controls say, the number of its steps, and its noise."""
-        ck, n, seed = self.checkpoint, self.count.value, self.seed.value
-        x, fresh = initial_noise(n, ck.image_shape, seed), image_generators(n, seed)
-        eps_fn = guide(ck.model, self.c.repeat(n, 1), round(self.guidance.value, 6))
-        start = eps_fn, x, ck.schedule
-        self.steps.disabled = self.eta.disabled = self.sampler.value == "DDPM"
-        if self.steps.disabled:
-            return ddpm(*start, generator=fresh), ck.schedule.T, x
-        total, eta = self.steps.value, self.eta.value
-        return ddim(*start, total, eta, generator=fresh), total, x
+    def asked(self) -> Drawing:
+        """The run that the controls ask for, at its start."""
+        schedule, n, seed = self.checkpoint.schedule, self.count.value, self.seed.value
+        x = initial_noise(n, self.checkpoint.image_shape, seed).to(self.device)
+        c = self.c.repeat(n, 1).to(self.device)
+        scale = round(self.guidance.value, 6)
+        eps_fn = guide(self.checkpoint.model, c, scale)
+        fresh = image_generators(n, seed)
+        all_steps = self.sampler.value == "DDPM"
+        self.steps.disabled = self.eta.disabled = all_steps
+        if all_steps:
+            total = schedule.T
+            steps = ddpm(eps_fn, x, schedule, generator=fresh)
+        else:
+            total, eta = self.steps.value, self.eta.value
+            steps = ddim(eps_fn, x, schedule, total, eta, generator=fresh)
+        words = f"{n} samples of {self.text or 'anything'}"
+        file = f"{self.file}-{self.sampler.value.lower()}-{total}-seed{seed}.gif"
+        calls = 1 if scale in (0, 1) else 2
+        return Drawing(steps, total, calls, schedule.T, x, words, file)
+
+    def finish(self, run: Drawing, seconds: float) -> None:
+        """Say what a run took, and show what it came to."""
+        done = len(run.film)
+        said = f"{run.calls * done} evaluations of the network, {seconds:.2f} s"
+        stopped = f"stopped at t = {run.t}: " if run.t else ""
+        self.status.value = spoken(stopped + said)
+        self.progress.value = done
+        if done:
+            self.drawn = run
+            with self.quietly():
+                self.moment.max = self.moment.value = done
+            self.scrub()
+            self.save.disabled = False
+
+    # Showing and keeping
 
     def scrub(self, change=None) -> None:
         """Show the film's step that `moment` says: x_t and its guess, or the result."""
-        if self.deaf or not self.film:
+        if self.deaf or self.drawn is None:
             return
-        shown, titles, alts = [self.pictures], [self.end], [self.words]
-        if (i := self.moment.value) < len(self.film):
-            t, *shown = self.film[i]
+        run, i = self.drawn, self.moment.value
+        if i < len(run.film):
+            t, *shown = run.film[i]
             titles = [f"x_t at t = {t}", "the guess of x_0 from it"]
-            alts = [f"{self.words}: {title}" for title in titles]
-        n, width = len(self.pictures), self.pictures.shape[-1]
+            alts = [f"{run.words}: {title}" for title in titles]
+        else:
+            shown, titles, alts = [run.pictures], [run.end], [run.words]
+        n, width = len(run.x), run.x.shape[-1]
         columns = 4 if n <= 16 else 8 if n <= 64 else 16
-        scale = SHEET // (columns * width) // (2 if len(shown) > 1 and n > 8 else 1)
+        scale = SHEET // (columns * width)
+        if len(shown) > 1 and n > 8:  # side by side
+            scale //= 2
         try:
-            pictures, _ = markup(shown, titles, alts, min(n, columns), max(scale, 1))
-            self.image.value = f'<div style="line-height:1.4">{pictures}</div>'
+            page, _ = markup(shown, titles, alts, min(n, columns), max(scale, 1))
+            self.image.value = f'<div style="line-height:1.4">{page}</div>'
         except ValueError as problem:
             self.status.value = spoken(problem)
 
     def save_gif(self, button=None) -> None:
         """Write the film as a GIF into the working directory, and give a link to it."""
         try:
-            frames = [x for _, x, _ in self.film[:: -(-len(self.film) // GIF_FRAMES)]]
-            columns = 4 if len(self.pictures) <= 16 else None
-            data = gif([*frames, self.pictures], self.drawn, columns)
-            source = f"data:image/gif;base64,{base64.b64encode(data).decode()}"
-            name = html.escape(self.drawn)
+            run = self.drawn
+            every = -(-len(run.film) // GIF_FRAMES)
+            frames = [x for _, x, _ in run.film[::every]]
+            columns = 4 if len(run.x) <= 16 else None
+            data = gif([*frames, run.pictures], run.file, columns)
+            name = html.escape(run.file)
+            source = data_url("gif", data)
             link = f'<a download="{name}" href="{source}"><u>{name}</u></a>'
             self.status.value = spoken("saved ", link)
         except Exception as problem:  # a full disk, for instance
             self.status.value = spoken(problem)
-
-    def roll(self, button=None) -> None:
-        """Another seed; the notebook's own random numbers stay as they are."""
-        self.seed.value = (self.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS
-
-    def halt(self, button=None) -> None:
-        """The drawing ends before its next step."""
-        self.halted = True
-
-
-playground = Playground  # as lessons call it
 
 
 def made(kind: type, label: str, value, width: str = LEFT, **more) -> ipywidgets.Widget:
     """A control with its label, which reports when it is let go."""
     if "continuous_update" in kind.class_trait_names():
         more["continuous_update"] = False
-    look = {"style": {"description_width": "5.5em"}, "layout": {"width": width}}
-    return kind(value=value, description=label, **look, **more)
+    style, layout = {"description_width": "5.5em"}, {"width": width}
+    return kind(value=value, description=label, style=style, layout=layout, **more)
 
 
 def slider(label: str, value, most, step, least=0, width: str = LEFT):
@@ -283,16 +386,18 @@ def slider(label: str, value, most, step, least=0, width: str = LEFT):
 
 def button(label: str, icon: str, tooltip: str, press: Callable) -> ipywidgets.Button:
     """A button of the panel."""
-    look = {"icon": icon, "tooltip": tooltip, "layout": {"width": "104px"}}
-    pressed = ipywidgets.Button(description=label, **look)
+    pressed = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip)
+    pressed.layout.width = "104px"
     pressed.on_click(press)
     return pressed
 
 
 def spoken(words: str | Exception, link: str = "") -> str:
     """Words, or what went wrong, as HTML that a screen reader reads when it comes."""
-    role, look = "status", "line-height:1.4"
+    role = "status"
+    look = "line-height:1.4"
     if isinstance(words, Exception):
-        role, look = "alert", f"{look};color:var(--jp-error-color1, #b00020)"
+        role = "alert"
+        look += ";color:var(--jp-error-color1, #b00020)"
         words = str(words) or type(words).__name__
     return f'<div role="{role}" style="{look}">{html.escape(words)}{link}</div>'

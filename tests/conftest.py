@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from lesson_utils.data import DATA, located
+from lesson_utils.data import DATA
+from lesson_utils.support.files import located
 
 DIGITS = located(os.environ.get("LESSONS_DATA") or DATA) / "MNIST/raw"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small import small_model
 
-from lesson_utils import ContextUnet, guide, load
-from lesson_utils.context import describe, parse
+from lesson_utils import describe, guide, load, parse
 
 SPRITES = ("hero", "non-hero", "food", "spell", "side-facing")
 DIGITS = tuple("0123456789")
@@ -276,7 +276,7 @@ def test_not_a_context(c, complaint):
 
 
 def test_a_list_of_prompts_is_ready_for_guide():
-    model = ContextUnet(1, 5, 16).eval()
+    model = small_model(classes=5, lively=True)
     x, t = torch.zeros(2, 1, 8, 8), torch.full((2,), 0.5)
     c = parse(["0.5 hero + 0.5 food", ""], SPRITES)
     assert torch.equal(guide(model, c)(x, t), model(x, t, c))

@@ -14,11 +14,14 @@ from conftest import needs_digits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small import small_checkpoint
 
 from lesson_utils import dataset, image_folder, npy_pair
-from lesson_utils.data import LARGEST_SIDE, label, mnist, read_picture
+from lesson_utils.data import LARGEST_SIDE, mnist, read_picture, same_data
+from lesson_utils.support.files import fingerprint, label
 
-LOSSLESS = ["png", "gif", "bmp", "tiff", "webp"]
+LOSSLESS = {kind: {} for kind in ("png", "gif", "bmp", "tiff")}  # and how to save it
+LOSSLESS["webp"] = {"lossless": True}
 
 
 def art(height=16, width=16, seed=0, colours=9):
@@ -103,8 +106,7 @@ def test_a_folder_of_class_folders(pets, monkeypatch):
 @pytest.mark.parametrize("k", [1, 3, 20])
 def test_enlarged_pixel_art_comes_back_bit_for_bit(tmp_path, kind, k):
     """From every lossless format, at any whole scale."""
-    options = {"lossless": True} if kind == "webp" else {}
-    path = put(tmp_path / f"a.{kind}", enlarged(art(), k), **options)
+    path = put(tmp_path / f"a.{kind}", enlarged(art(), k), **LOSSLESS[kind])
     assert (read_picture(path, 16) == art()).all()
 
 
@@ -174,8 +176,8 @@ def test_what_is_transparent_becomes_white(pets, kind):
         pixels[:8] = 3
         image = Image.fromarray(pixels)
     (pets / "cats" / "0.png").unlink()
-    options = {"transparency": 3} if kind == "key" else {}
-    image.save(path, **options | ({"lossless": True} if kind == "webp" else {}))
+    options = {"transparency": 3} if kind == "key" else LOSSLESS.get(kind, {})
+    image.save(path, **options)
     [got, *_] = dataset(pets).x
     assert (got[:, :8] == 1.0).all()
     assert (got[1:, 8:] < 0).all()
@@ -215,8 +217,7 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path, orientation):
 @pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])
 def test_of_a_film_the_first_frame_counts(tmp_path, kind):
     frames = [Image.fromarray(art(seed=seed)) for seed in range(3)]
-    options = {"lossless": True} if kind == "webp" else {}
-    path = tmp_path / f"a.{kind}"
+    path, options = tmp_path / f"a.{kind}", LOSSLESS[kind]
     frames[0].save(path, save_all=True, append_images=frames[1:], **options)
     assert (read_picture(path, 16) == art()).all()
 
@@ -244,16 +245,15 @@ def test_links_are_followed(pets, tmp_path):
     assert torch.equal(pictures.x[2], pictures.x[5])
 
 
-def text(path):
-    path.write_text("no picture")
+def written(path, data=b"no picture"):
+    path.write_bytes(data)
     return path
 
 
-def cut(path, image=None, share=0.6, **options):
+def cut(path, share=0.6):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    data = put(path, noise, **options).read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    return path
+    data = put(path, noise).read_bytes()
+    return written(path, data[: int(len(data) * share)])
 
 
 def png_of(width, height):
@@ -268,61 +268,46 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
-def written(path, data):
-    path.write_bytes(data)
+def broken_link(path):
+    path.symlink_to("nowhere")
     return path
 
 
-def grey(path, pixels):
-    return put(path, pixels)
-
-
-# What is done to the class folder "cats"; gives the path the error must name.
+# A file of the class folder "cats": how it is made (which gives the path that the error
+# must name), and what the error says.
+HINT, LIMIT = "no picture.*save it as 8-bit PNG", "sides up to 8,192"
+GREY = art()[..., 0]
 BROKEN = {
-    "text": (lambda cats: text(cats / "0.png"), "no picture.*save it as 8-bit PNG"),
-    "empty": (
-        lambda cats: written(cats / "0.gif", b""),
-        "no picture.*save it as 8-bit PNG",
-    ),
-    "svg": (lambda cats: text(cats / "a.svg"), "no picture.*save it as 8-bit PNG"),
-    "notes": (lambda cats: text(cats / "notes.txt"), "no picture"),
-    "cut png": (lambda cats: cut(cats / "z.png"), "no picture"),
-    "cut jpg": (lambda cats: cut(cats / "z.jpg"), "no picture.*truncated"),
-    "cut gif": (lambda cats: cut(cats / "z.gif"), "no picture"),
-    "cut bmp": (lambda cats: cut(cats / "z.bmp"), "no picture"),
-    "cut tiff": (lambda cats: cut(cats / "z.tiff"), "no picture"),
-    "cut webp": (lambda cats: cut(cats / "z.webp"), "no picture"),
-    "header only": (lambda cats: cut(cats / "z.png", share=0.002), "no picture"),
-    "bomb": (lambda cats: written(cats / "b.png", png_of(60_000, 60_000)), "8,192"),
-    "half a bomb": (lambda cats: written(cats / "b.png", png_of(9999, 9999)), "8,192"),
-    "strip": (
-        lambda cats: written(cats / "b.png", png_of(10**6, 1)),
-        "sides up to 8,192",
-    ),
-    "no pixels": (lambda cats: written(cats / "b.png", png_of(0, 5)), "no picture"),
-    "eps": (lambda cats: written(cats / "e.eps", b"%!PS-Adobe-3.0 EPSF"), "8-bit PNG"),
-    "floats": (lambda cats: grey(cats / "f.tiff", art()[..., 0] / 9.0), "8-bit"),
-    "16 bits": (lambda cats: grey(cats / "s.png", np.uint16(art()[..., 0])), "8-bit"),
-    "nested": (
-        lambda cats: put(cats / "kittens/0.png", art()).parent,
-        "inside a class",
-    ),
+    "0.png": (written, HINT),
+    "0.gif": (lambda path: written(path, b""), HINT),
+    "a.svg": (written, HINT),
+    "notes.txt": (written, "no picture"),
+    "cut.png": (cut, "no picture"),
+    "cut.jpg": (cut, "no picture.*truncated"),
+    "cut.gif": (cut, "no picture"),
+    "cut.bmp": (cut, "no picture"),
+    "cut.tiff": (cut, "no picture"),
+    "cut.webp": (cut, "no picture"),
+    "header.png": (lambda path: cut(path, share=0.002), "no picture"),
+    "bomb.png": (lambda path: written(path, png_of(60_000, 60_000)), LIMIT),
+    "half.png": (lambda path: written(path, png_of(9999, 9999)), LIMIT),
+    "strip.png": (lambda path: written(path, png_of(10**6, 1)), LIMIT),
+    "flat.png": (lambda path: written(path, png_of(0, 5)), "no picture"),
+    "e.eps": (lambda path: written(path, b"%!PS-Adobe-3.0 EPSF"), "8-bit PNG"),
+    "floats.tiff": (lambda path: put(path, GREY / 9.0), "8-bit"),
+    "16bits.png": (lambda path: put(path, np.uint16(GREY)), "8-bit"),
+    "kittens": (lambda path: put(path / "0.png", art()).parent, "inside a class"),
+    "gone.png": (broken_link, "no picture.*broken link"),
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_picture_is_named(pets, how):
-    change, why = BROKEN[how]
-    path = change(pets / "cats")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_picture_is_named(pets, name):
+    make, why = BROKEN[name]
+    path = make(pets / "cats" / name)
     with pytest.raises(ValueError, match=why) as problem:
         dataset(pets)
     assert str(path) in str(problem.value)
-
-
-def test_a_broken_link_is_named(pets):
-    (pets / "cats" / "gone.png").symlink_to("nowhere")
-    with pytest.raises(ValueError, match=r"gone\.png: no picture.*broken link"):
-        dataset(pets)
 
 
 def test_a_picture_just_within_the_limit_is_read(tmp_path):
@@ -361,11 +346,10 @@ def test_too_much_for_memory_is_refused_before_a_picture_is_read(pets, monkeypat
 
 
 @pytest.mark.parametrize("size", [0, 2, 17, 1028, 16.5, "16", True, -4])
-def test_a_bad_size(pets, size):
+@pytest.mark.parametrize("read", [image_folder, dataset])
+def test_a_bad_size(pets, read, size):
     with pytest.raises(ValueError, match="size: "):
-        image_folder(pets, size)
-    with pytest.raises(ValueError, match="size: "):
-        dataset(pets, size)
+        read(pets, size)
 
 
 # Pairs of arrays
@@ -504,38 +488,36 @@ def test_a_missing_array_is_named(pair):
 # By name or path
 
 
+WANTED = (
+    r"name_or_path: sprites, mnist, a folder of class folders .*two \.npy files, got "
+)
+
+
 @pytest.mark.parametrize("name", ["spirtes", "no/such/folder", "n" * 300, "."])
 def test_an_unknown_data_set_says_what_would_do(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"sprites, mnist, a folder of.*two \.npy files, got "
-    ):
+    with pytest.raises(ValueError, match=WANTED):
         dataset(name)
 
 
 @pytest.mark.parametrize("name", [None, 5, "", ["sprites"], b"sprites", "x\0y"])
-def test_nonsense_is_no_name(name):
-    for function in (dataset, label, image_folder):
-        argument = "path" if function is image_folder else "name_or_path"
-        with pytest.raises(ValueError, match=f"^{argument}: a name or a path is need"):
-            function(name)
+@pytest.mark.parametrize("function", [dataset, label, image_folder])
+def test_nonsense_is_no_name(name, function):
+    argument = "path" if function is image_folder else "name_or_path"
+    with pytest.raises(ValueError, match=f"^{argument}: a name or a path is need"):
+        function(name)
 
 
 def test_other_folders_say_what_would_do(pair, pets):
-    wanted = r"sprites, mnist, a folder of class folders .*two \.npy files, got "
     for path in ("sprites", pair):
         with pytest.raises(ValueError, match=f"size: none for {path}, .* got 32"):
             dataset(path, 32)
     np.save(pair / "third.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=wanted + r".*course"):
-        dataset(pair)
     np.save(pets / "one.npy", np.zeros(3))
-    with pytest.raises(ValueError, match=wanted + ".*my pets"):
-        dataset(pets)
-    with pytest.raises(ValueError, match=wanted + r".*flat"):
-        dataset(put(pets.parent / "flat" / "0.png", art()).parent)
-    with pytest.raises(ValueError, match=wanted + r".*0\.png"):
-        dataset(pets / "cats" / "0.png")
+    flat = put(pets.parent / "flat" / "0.png", art()).parent
+    for folder in (pair, pets, flat, pets / "cats" / "0.png"):
+        with pytest.raises(ValueError, match=f"{WANTED}{folder}"):
+            dataset(folder)
 
 
 def test_the_shipped_name_stays_its_own(pets, monkeypatch):
@@ -548,6 +530,76 @@ def test_the_shipped_name_stays_its_own(pets, monkeypatch):
             label(path)
 
 
+# For a checkpoint
+
+
+def checkpoint(shape=(3, 16, 16), names=("cats", "dogs"), **meta):
+    got = small_checkpoint(shape, len(names))
+    return got._replace(context=names, meta=meta)
+
+
+@pytest.mark.parametrize("side", [8, 16, 32])
+def test_a_folder_comes_at_the_size_of_the_checkpoint(pets, side):
+    like, data = checkpoint((3, side, side)), dataset(pets, side)
+    for got in (dataset(pets, like=like), dataset(pets, side, like=like)):
+        assert got.x.shape == (4, 3, side, side) and torch.equal(got.x, data.x)
+    assert torch.equal(dataset(pets, like=like, unseen=True).x, data.x)
+
+
+def test_arrays_come_for_their_checkpoint(pair):
+    names = ("class 0", "class 1", "class 2")
+    got = dataset(pair, like=checkpoint(names=names), unseen=True)
+    assert torch.equal(got.x, dataset(pair).x)
+
+
+@pytest.mark.parametrize(
+    ("which", "like", "why"),
+    [
+        ("pets", {"shape": (1, 16, 16)}, r"images \(3, 16, 16\) .*got \(1, 16"),
+        ("pets", {"shape": (3, 16, 20)}, r"images \(3, 20, 20\) .*got \(3, 16, 20"),
+        ("pets", {"names": ("dogs", "cats")}, "classes .'cats', 'dogs'.* got .'dogs'"),
+        ("pets", {"names": ("cats", "dogs", "fish")}, "classes .*got .*'fish'"),
+        ("pair", {}, "classes .'class 0', 'class 1', 'class 2'"),
+        ("pair", {"shape": (3, 32, 32)}, r"images \(3, 16, 16\)"),
+        ("sprites", {"shape": (1, 28, 28)}, r"images \(3, 16, 16\)"),
+        ("sprites", {}, "classes .'hero'.*got .'cats', 'dogs'"),
+    ],
+)
+def test_data_of_another_checkpoint_is_refused(request, which, like, why):
+    name = which if which == "sprites" else request.getfixturevalue(which)
+    with pytest.raises(ValueError, match=f"^like: a checkpoint of (the )?{why}"):
+        dataset(name, like=checkpoint(**like))
+
+
+def test_a_size_that_the_checkpoint_does_not_have_is_refused(pets):
+    with pytest.raises(
+        ValueError, match=r"^like: a checkpoint of images \(3, 32, 32\)"
+    ):
+        dataset(pets, 32, like=checkpoint())
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("sprites", 0.2), pytest.param("mnist", 0, marks=needs_digits)]
+)
+def test_unseen_images_are_others(name, share):
+    """Of the same kind. Sprites are so small that some are drawn twice."""
+    seen, unseen = dataset(name), dataset(name, unseen=True)
+    known = {image.numpy().tobytes() for image in seen.x}
+    again = sum(image.numpy().tobytes() in known for image in unseen.x)
+    assert len(unseen.x) == 10_000 and again <= share * 10_000
+    assert seen.names == unseen.names and seen.x.shape[1:] == unseen.x.shape[1:]
+    assert (seen.c.mean(0) - unseen.c.mean(0)).abs().max() < 0.02
+
+
+def test_whether_a_checkpoint_was_trained_on_this_data(pets):
+    data = dataset(pets)
+    like = checkpoint(fingerprint=fingerprint(data.x, data.c))
+    assert same_data(dataset(pets, like=like), like) is True
+    assert same_data(data, checkpoint()) is None
+    put(pets / "cats" / "0.png", art(seed=9))
+    assert same_data(dataset(pets, like=like), like) is False
+
+
 # MNIST, as torchvision reads it
 
 
@@ -556,18 +608,16 @@ def idx(kind, *sizes, data):
     return struct.pack(f">{1 + len(sizes)}I", 0x0800 + kind, *sizes) + bytes(data)
 
 
-def digits(root, n=6, split="train", labels=None, **bad):
-    """n planted digits in a folder as MNIST has them: digit i has brightness 40 i."""
+def digits(root, images=None, labels=None):
+    """Six planted digits in a folder as MNIST has them: digit i has brightness 40 i."""
     raw = root / "MNIST/raw"
-    raw.mkdir(parents=True, exist_ok=True)
-    images = np.repeat(np.arange(n, dtype=np.uint8) * 40, 28 * 28)
+    raw.mkdir(parents=True)
+    pixels = np.repeat(np.arange(6, dtype=np.uint8) * 40, 28 * 28).tobytes()
+    images = idx(3, 6, 28, 28, data=pixels) if images is None else images
+    labels = idx(1, 6, data=range(6)) if labels is None else labels
     for part in ("train", "t10k"):
-        files = {
-            f"{part}-images-idx3-ubyte": idx(3, n, 28, 28, data=images.tobytes()),
-            f"{part}-labels-idx1-ubyte": idx(1, n, data=labels or range(n)),
-        }
-        for name, content in (files | bad).items():
-            (raw / name).write_bytes(content)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(images)
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(labels)
     return root
 
 
@@ -586,7 +636,8 @@ def test_mnist_is_read_from_where_lessons_data_points(tmp_path, monkeypatch):
     assert (as_bytes(data.x[3]) == 120).all()
     assert data.names == tuple("0123456789")
     assert torch.equal(data.c, torch.eye(10)[:6])
-    assert torch.equal(mnist("test").x, data.x)
+    for other in (mnist("test"), dataset("mnist", unseen=True)):
+        assert torch.equal(other.x, data.x)
 
 
 def test_without_mnist_the_error_says_what_to_do(tmp_path, monkeypatch, no_network):
@@ -600,21 +651,18 @@ def test_without_mnist_the_error_says_what_to_do(tmp_path, monkeypatch, no_netwo
         mnist("test")
 
 
-IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-
-
 @pytest.mark.parametrize(
     "bad",
     [
-        {IMAGES: b""},
-        {IMAGES: b"<html>not found</html>"},
-        {IMAGES: idx(3, 6, 28, 28, data=range(200))},
-        {IMAGES: idx(3, 6, 27, 28, data=bytes(6 * 27 * 28))},
-        {IMAGES: idx(3, 5, 28, 28, data=bytes(5 * 28 * 28))},
-        {IMAGES: idx(3, 2**31, 28, 28, data=b"")},
-        {LABELS: idx(1, 6, data=(0, 1, 2, 3, 4, 10))},
-        {LABELS: idx(1, 5, data=range(5))},
-        {LABELS: idx(3, 6, 28, 28, data=bytes(6 * 28 * 28))},
+        {"images": b""},
+        {"images": b"<html>not found</html>"},
+        {"images": idx(3, 6, 28, 28, data=range(200))},
+        {"images": idx(3, 6, 27, 28, data=bytes(6 * 27 * 28))},
+        {"images": idx(3, 5, 28, 28, data=bytes(5 * 28 * 28))},
+        {"images": idx(3, 2**31, 28, 28, data=b"")},
+        {"labels": idx(1, 6, data=(0, 1, 2, 3, 4, 10))},
+        {"labels": idx(1, 5, data=range(5))},
+        {"labels": idx(3, 6, 28, 28, data=bytes(6 * 28 * 28))},
     ],
 )
 def test_damaged_mnist_is_refused(tmp_path, monkeypatch, bad):

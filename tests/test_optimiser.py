@@ -4,19 +4,20 @@ import math
 
 import pytest
 import torch
+from small import small_model
 from torch import nn
 
-from lesson_utils import ContextUnet, Muon
+from lesson_utils import Muon
 from lesson_utils.optimiser import is_matrix, orthogonal
 
 
-def draw(*shape, seed=0):
+def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 432), (192, 48), (16, 500)])
 def test_orthogonal_evens_the_singular_values_and_keeps_the_directions(shape):
-    u, s, v = torch.linalg.svd(draw(*shape), full_matrices=False)
+    u, s, v = torch.linalg.svd(noise(*shape), full_matrices=False)
     g = u * (0.1 + s / s.max()) @ v
     x = orthogonal(g)
     values = torch.linalg.svdvals(x)
@@ -37,15 +38,28 @@ def test_what_counts_as_a_matrix():
         assert not is_matrix(torch.zeros(shape))
 
 
+def test_what_is_no_row_of_weights_is_refused():
+    """Groups too, of which only the first would move as matrices do."""
+    weight = nn.Parameter(noise(32, 32))
+    for wrong in (
+        [{"params": [weight]}] * 2,
+        [("a", weight)],
+        noise(3),
+        nn.Sequential(),
+    ):
+        with pytest.raises(ValueError, match=r"^parameters: model\.parameters\(\) is"):
+            Muon(wrong)
+
+
 def test_vectors_follow_adamw_bit_for_bit():
     """Biases, norms and narrow matrices: as if Muon were not there."""
-    start = [draw(48), draw(48, 5, seed=1), draw(3, 48, seed=2)]
+    start = [noise(48), noise(48, 5, seed=1), noise(3, 48, seed=2)]
     ours, theirs = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
-    muon = Muon([*ours, nn.Parameter(draw(32, 32))], lr=0.01)
+    muon = Muon([*ours, nn.Parameter(noise(32, 32))], lr=0.01)
     adamw = torch.optim.AdamW(theirs, lr=0.01)
     for step in range(20):
         for mine, other in zip(ours, theirs, strict=True):
-            mine.grad = draw(*mine.shape, seed=step)
+            mine.grad = noise(*mine.shape, seed=step)
             other.grad = mine.grad.clone()
         muon.step()
         adamw.step()
@@ -53,9 +67,9 @@ def test_vectors_follow_adamw_bit_for_bit():
 
 
 def test_a_matrix_moves_by_an_orthogonal_step():
-    weight = nn.Parameter(draw(64, 32))
+    weight = nn.Parameter(noise(64, 32))
     before, muon = weight.detach().clone(), Muon([weight], lr=0.01, weight_decay=0.0)
-    weight.grad = draw(64, 32, seed=1)
+    weight.grad = noise(64, 32, seed=1)
     muon.step()
     values = torch.linalg.svdvals(before - weight.detach())
     step = 5 * 0.01 * math.sqrt(64 / 32)
@@ -68,10 +82,10 @@ def test_a_matrix_moves_by_an_orthogonal_step():
 
 def test_the_state_is_complete_at_construction():
     """So that the state of a run can be loaded into a new optimiser."""
-    model = ContextUnet(1, 2, 16)
+    model = small_model()
     muon = Muon(model.parameters())
     before = {p: set(muon.state[p]) for p in model.parameters()}
-    model(draw(2, 1, 8, 8), torch.tensor([0.1, 0.9]), torch.eye(2)).mean().backward()
+    model(noise(2, 1, 8, 8), torch.tensor([0.1, 0.9]), torch.eye(2)).mean().backward()
     muon.step()
     assert before == {p: set(muon.state[p]) for p in model.parameters()}
     assert {"momentum"} in before.values()
@@ -80,8 +94,8 @@ def test_the_state_is_complete_at_construction():
 
 def test_it_beats_adamw_where_inputs_are_ill_conditioned():
     """Least squares, whose inputs have variances from 1 down to 1e-4."""
-    x = draw(256, 32) * torch.logspace(0, -2, 32)
-    y = x @ draw(32, 16, seed=1)
+    x = noise(256, 32) * torch.logspace(0, -2, 32)
+    y = x @ noise(32, 16, seed=1)
 
     def end(kind, lr):
         weight = nn.Parameter(torch.zeros(32, 16))
@@ -94,7 +108,9 @@ def test_it_beats_adamw_where_inputs_are_ill_conditioned():
             optimiser.step()
         return float(loss.detach())
 
-    rates = (0.003, 0.01, 0.03, 0.1)
-    ours = min(end(Muon, lr) for lr in rates)
-    assert ours < 0.5 * min(end(torch.optim.AdamW, lr) for lr in rates)
-    assert ours == min(end(Muon, lr) for lr in rates)
+    ours, theirs = (
+        [end(kind, lr) for lr in (0.003, 0.01, 0.03, 0.1)]
+        for kind in (Muon, torch.optim.AdamW)
+    )
+    assert min(ours) < 0.5 * min(theirs)
+    assert end(Muon, 0.01) == ours[1]

@@ -19,22 +19,22 @@ from conftest import listens, outer_environment, started_lab
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import lesson_utils
-from lesson_utils import evaluation, metrics
-from tools import bench, doctor, evaluate, pictures
+from lesson_utils import load
+from lesson_utils.quality.experiment import digest
+from lesson_utils.quality.judge import load_judge
+from lesson_utils.quality.report import committed
+from tools import bench, doctor
 from tools.lessons import ROOT
 
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
-    "project"
-]
+TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PYPROJECT = TOML["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
 CONDA = [*PYPROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["dev"]]
 DIRECT = [*CONDA, *EXTRAS["browser"]]
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 CHECKPOINTS = sorted((ROOT / "checkpoints").glob("*.safetensors"))
-TARGETS = ["help", "setup", "lab", "lessons", "refresh", "html", "test"]
-TARGETS += ["test-browser", "lint", "train", "train-judges", "bench", "evaluate"]
-TARGETS += ["inversion", "pictures", "doctor", "clean"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TARGETS = "help setup lab lessons test lint train card bench html doctor clean".split()
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -43,9 +43,8 @@ def bounds(requirements: list[str]) -> dict[str, str]:
 
 
 def test_environment_yml_is_in_step():
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))[
-        "dependencies"
-    ]
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    conda = yaml.safe_load(text)["dependencies"]
     assert conda.pop() == {"pip": ["-e .[browser]"]}
     listed = bounds(conda)
     assert listed.pop("python") == PYPROJECT["requires-python"]
@@ -113,9 +112,7 @@ def test_lab_stays_on_this_machine():
     for fault in ("--ServerApp.token=''", "--ip=0.0.0.0", "--no-auth", "--ip="):
         assert open_to_others(f"{command} {fault}"), fault
     assert open_to_others(command.replace("--ip=127.0.0.1", ""))
-    assert " ".join(command.split()) + " --no-browser --port=9" == " ".join(
-        more.split()
-    )
+    assert [*command.split(), "--no-browser", "--port=9"] == more.split()
     assert f'--ServerApp.root_dir="{ROOT}"' in command
     assert re.search(r"default_url=/lab/tree/lessons/0[15]_\w+\.ipynb", command)
 
@@ -190,29 +187,37 @@ def test_setup_says_what_python_it_needs(checkout):
     assert not (checkout / ".venv").exists()
 
 
-def test_train_passes_its_options_on():
-    for given, name in ([], "sprites"), (["DATASET=my pets"], "my pets"):
-        options = ["MINUTES=3", "ARGS=--seed 1", *given]
-        command = make("-n", "train", "VENV=/v", *options).stdout
-        words = shlex.split(command.replace("\\\n", ""))
-        expected = ["train", "--dataset", name, "--minutes", "3", "--seed", "1"]
-        assert words[-9:] == ["-m", "lesson_utils", *expected]
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train"], "lesson_utils train --dataset sprites"),
+        (
+            ["train", "DATASET=my pets", "ARGS=--minutes 3 --seed 1"],
+            "lesson_utils train --dataset 'my pets' --minutes 3 --seed 1",
+        ),
+        (["card", "DATASET=mnist", "ARGS=-n 9"], "card --checkpoint mnist -n 9"),
+        (["lessons"], "tools/lessons.py"),
+        (["lessons", "ARGS=--in-place 05_ddim"], "lessons.py --in-place 05_ddim"),
+        (["test", "ARGS=tests/test_site.py"], "pytest tests/test_site.py"),
+        (["lint"], "/v/bin/lint-imports --no-cache --no-logo"),
+    ],
+)
+def test_options_are_passed_on(arguments, words):
+    command = make("-n", *arguments, "VENV=/v").stdout.replace("\\\n", "")
+    assert shlex.join(shlex.split(command)).endswith(words)
 
 
 def test_readme_commands_are_targets():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"(?s)```.*?```|`[^`\n]+`", readme))
+    blocks = "\n".join(re.findall(r"(?s)```.*?```|`[^`\n]+`", README))
     named = set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", blocks))
-    assert {"lab", "test"} <= named <= set(TARGETS)
+    assert {"lab", "test", "card"} <= named <= set(TARGETS)
 
 
 def test_ci_runs_the_readme_test_command():
     script = ROOT / ".ci" / "run"
-    assert os.access(script, os.X_OK)
-    assert "set -euo pipefail" in script.read_text(encoding="utf-8")
-    assert re.search(
-        r"^(exec )?make test\b", script.read_text(encoding="utf-8"), re.MULTILINE
-    )
+    text = script.read_text(encoding="utf-8")
+    assert os.access(script, os.X_OK) and "set -euo pipefail" in text
+    assert re.search(r"^(exec )?make test\b", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("found", [[], ["chromium"]])
@@ -232,37 +237,39 @@ def test_ci_brings_its_browser(tmp_path, found):
     )
     *before, lint, test = said.stderr.splitlines()
     assert (lint, test) == ("make lint must", "make test must")
-    assert [line.split()[2] for line in before] == (
-        [] if found else ["update", "install"]
-    )
+    needed = [] if found else ["update", "install"]
+    assert [line.split()[2] for line in before] == needed
     assert found or "chromium" in before[-1].split()
 
 
 # make doctor
 
 
-def run_doctor(folder):
-    command = [sys.executable, ROOT / "tools" / "doctor.py", "--checkpoints", folder]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_doctor_verifies_checkpoints(tmp_path):
+def test_doctor_verifies_checkpoints():
     assert CHECKPOINTS, "no checkpoint in checkpoints/"
-    said = run_doctor(ROOT / "checkpoints")
+    command = [sys.executable, ROOT / "tools" / "doctor.py"]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.endswith("\nReady.\n")
     assert "checksum verified" in said.stdout and "device" in said.stdout
+
+
+def test_doctor_finds_damage(tmp_path, capsys):
     damaged = bytearray(CHECKPOINTS[0].read_bytes())
     damaged[-1] ^= 1
     (tmp_path / CHECKPOINTS[0].name).write_bytes(damaged)
-    said = run_doctor(tmp_path)
-    assert said.returncode == 1
-    assert "DAMAGED" in said.stdout and "Not ready:" in said.stdout
+    assert doctor.main(["--checkpoints", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "DAMAGED" in said and "Not ready:" in said
 
 
-def test_doctor_misses_checkpoints(tmp_path):
-    said = run_doctor(tmp_path)
-    assert said.returncode == 1 and "no checkpoint in" in said.stdout
+def test_doctor_misses_checkpoints(tmp_path, capsys):
+    assert doctor.main(["--checkpoints", str(tmp_path)]) == 1
+    assert "no checkpoint in" in capsys.readouterr().out
+
+
+def test_doctor_looks_for_what_is_needed():
+    assert set(doctor.PACKAGES) == set(bounds(PYPROJECT["dependencies"]))
 
 
 def test_doctor_works_without_packages(monkeypatch, capsys):
@@ -283,42 +290,29 @@ def test_doctor_explains_a_torch_of_another_build(monkeypatch):
     assert "not built for each other" in doctor.check_torch()[0]
 
 
-# Measured figures in Markdown
+# Measured figures
 
 
 def test_the_readme_shows_the_committed_benchmark():
     result = json.loads((ROOT / "checkpoints/bench.json").read_text(encoding="utf-8"))
-    assert bench.table(result) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert bench.table(result) in README
 
 
 @pytest.mark.parametrize("name", ["sprites", "mnist"])
-def test_the_model_card_shows_record_and_figures(name):
-    card = (ROOT / "checkpoints/README.md").read_text(encoding="utf-8")
-    checkpoint, (judge, record) = lesson_utils.load(name), metrics.load_judge(name)
-    assert pictures.record(checkpoint) in card
-    full, guided = (
-        evaluation.read_result(ROOT / f"checkpoints/{name}_{part}.json")
-        for part in ("table", "guidance")
-    )
-    assert evaluate.card(full, guided, checkpoint.context, record) in card
-    for result in (full, guided):  # they are of the files that are shipped
-        assert result["model"] == evaluation.digest(checkpoint.model)
-        assert result["judge"] == evaluation.digest(judge)
-
-
-def test_the_judges_are_as_good_as_they_should_be():
-    _, sprites = metrics.load_judge("sprites")
-    _, mnist = metrics.load_judge("mnist")
-    assert sprites["unseen"] == mnist["unseen"] == 10_000
-    assert min(sprites["accuracy"], sprites["accuracy_hue_shifted"]) >= 0.99
-    assert mnist["accuracy"] >= 0.994
+def test_the_committed_figures_are_of_the_shipped_files(name):
+    model, (judge, record) = digest(load(name).model), load_judge(name)
+    full, guided = committed(name, "table"), committed(name, "guidance")
+    assert full["model"] == guided["model"] == model
+    assert full["judge"] == guided["judge"] == digest(judge)
+    assert committed(name, "inversion")["model"] == model
+    assert record["unseen"] == 10_000
+    assert name == "mnist" or record["accuracy_hue_shifted"] >= 0.99
 
 
 @pytest.mark.parametrize("name", ["sprites", "mnist"])
 def test_the_full_table_has_every_cell(name):
-    full = evaluation.read_result(ROOT / f"checkpoints/{name}_table.json")
     etas = [0.0, 0.2, 0.5, 1.0, "sigma-hat"]
     wanted = {(S, eta) for S in (10, 20, 50, 100) for eta in etas}
     wanted |= {(500, eta) for eta in (0.0, 1.0, "sigma-hat")}
-    assert {(cell["steps"], cell["eta"]) for cell in full["cells"]} == wanted
-    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
+    cells = committed(name, "table")["cells"]
+    assert {(cell["steps"], cell["eta"]) for cell in cells} == wanted

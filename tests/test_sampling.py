@@ -1,15 +1,21 @@
 """The samplers against closed forms, against each other and against Diffusers."""
 
+import ast
+import inspect
 import math
+import textwrap
+from functools import partial
 from itertools import pairwise
 
+import guards
 import pytest
 import torch
+from guards import SHAPE, gaussian, mixture, noise, stub
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import SCHEDULE, small_model
 
 from lesson_utils import (
-    ContextUnet,
     Schedule,
     Step,
     clipped,
@@ -24,47 +30,9 @@ from lesson_utils import (
     noise_like,
     slerp,
 )
-from lesson_utils.noise import _generators
+from lesson_utils.noise import seeded
 
-SHAPE = (1, 4, 4)
-
-
-def noise(n, dtype=torch.double, seed=0):
-    return initial_noise(n, SHAPE, seed).to(dtype)
-
-
-def alpha_bar_at(schedule, t):
-    """alpha_bar (B,1,1,1) for t/T (B,), as a closed-form denoiser needs it."""
-    times = (t * schedule.T).round().long()
-    return schedule.alpha_bar.double()[times].view(-1, 1, 1, 1)
-
-
-def gaussian(schedule, mean=0.3, std=0.5):
-    """The exact noise predictor of data ~ N(mean, std²)."""
-
-    def eps_fn(x, t):
-        ab = alpha_bar_at(schedule, t)
-        return (1 - ab).sqrt() * (x - ab.sqrt() * mean) / (ab * std**2 + 1 - ab)
-
-    return eps_fn
-
-
-def mixture(schedule, means=(-0.8, 0.1, 0.9), std=0.2):
-    """The exact noise predictor of a mixture of Gaussians, for each pixel alone."""
-
-    def eps_fn(x, t):
-        ab = alpha_bar_at(schedule, t)
-        variance = ab * std**2 + 1 - ab
-        offsets = torch.stack([x - ab.sqrt() * m for m in means])  # (M,B,C,H,W)
-        weights = (-(offsets**2) / (2 * variance)).softmax(0)
-        return (1 - ab).sqrt() * (weights * offsets).sum(0) / variance
-
-    return eps_fn
-
-
-def stub(x, t):
-    """Some smooth function of both arguments, as a network could be."""
-    return torch.tanh(x + t.view(-1, 1, 1, 1)) + 0.1 * x
+SPACINGS = ["uniform", "linspace", "quad"]
 
 
 def lambda_schedule(T, first=3.0, end=-4.0):
@@ -73,25 +41,32 @@ def lambda_schedule(T, first=3.0, end=-4.0):
     return Schedule(torch.cat([torch.ones(1), torch.sigmoid(2 * lam)]))
 
 
+def at_t_1(eps_fn, x, schedule, stride):
+    """x at t = 1 after DDIM with equal steps in λ."""
+    *_, step, _ = ddim(eps_fn, x, schedule, [*range(schedule.T, 1, -stride), 1, 0])
+    return step.x
+
+
+def has_the_moments(x, mean, std):
+    assert x.mean() == pytest.approx(mean, abs=0.01)
+    assert x.std() == pytest.approx(std, abs=0.015)
+
+
 # ── closed forms ────────────────────────────────────────────────────────────────────
 
 
 def test_ddim_on_a_gaussian_is_the_exact_map_in_the_limit():
     """The ODE maps x_T to mean·√ab + its place in units of the spread (DDIM eq. 14)."""
-    schedule = lambda_schedule(4096)
-    mean, std, x = 0.3, 0.5, noise(8)
+    schedule, mean, std, x = lambda_schedule(4096), 0.3, 0.5, noise(8)
     ab_T, ab_1 = schedule.alpha_bar[[-1, 1]].double().tolist()
 
     def spread(ab):
         return math.sqrt(ab * std**2 + 1 - ab)
 
     exact = ab_1**0.5 * mean + spread(ab_1) / spread(ab_T) * (x - ab_T**0.5 * mean)
-    errors = []
-    for stride in (256, 128, 64, 32, 16, 8, 4, 2):
-        *steps, _ = ddim(
-            gaussian(schedule, mean, std), x, schedule, [*range(4096, 1, -stride), 1, 0]
-        )
-        errors.append(float((steps[-1].x - exact).abs().max()))
+    strides, eps_fn = (256, 128, 64, 32, 16, 8, 4, 2), gaussian(schedule, mean, std)
+    ends = [at_t_1(eps_fn, x, schedule, stride) for stride in strides]
+    errors = [float((end - exact).abs().max()) for end in ends]
     ratios = [a / b for a, b in pairwise(errors)]
     assert errors[-1] < 2e-3
     assert all(1.8 < r < 2.2 for r in ratios[1:]), ratios
@@ -99,46 +74,26 @@ def test_ddim_on_a_gaussian_is_the_exact_map_in_the_limit():
 
 def test_ddim_halves_its_error_on_a_mixture_when_the_steps_double():
     schedule = lambda_schedule(4096)
-    x = noise(8)
-
-    def at_t_1(stride):
-        *steps, _ = ddim(
-            mixture(schedule), x, schedule, [*range(4096, 1, -stride), 1, 0]
-        )
-        return steps[-1].x
-
+    end = partial(at_t_1, mixture(schedule), noise(8), schedule)
     # Richardson: the error of the finest run is removed to first order.
-    exact = 2 * at_t_1(1) - at_t_1(2)
-    errors = [float((at_t_1(n) - exact).abs().mean()) for n in (128, 64, 32, 16)]
+    exact = 2 * end(1) - end(2)
+    errors = [float((end(n) - exact).abs().mean()) for n in (128, 64, 32, 16)]
     ratios = [a / b for a, b in pairwise(errors)]
     assert all(1.8 < r < 2.2 for r in ratios), ratios
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_samples_of_a_gaussian_have_its_moments(eta):
-    schedule, mean, std = Schedule.linear(), 0.3, 0.5
-    x = noise(2000)
-    generator = torch.Generator().manual_seed(1)
-    end = last(
-        ddim(gaussian(schedule, mean, std), x, schedule, 250, eta, generator=generator)
-    )
-    assert end.mean() == pytest.approx(mean, abs=0.01)
-    assert end.std() == pytest.approx(std, abs=0.015)
+    generator, eps_fn = torch.Generator().manual_seed(1), gaussian(SCHEDULE, 0.3, 0.5)
+    steps = ddim(eps_fn, noise(2000), SCHEDULE, 250, eta, generator=generator)
+    has_the_moments(last(steps), 0.3, 0.5)
 
 
-def test_ddpm_samples_of_a_gaussian_have_its_moments():
-    schedule, mean, std = Schedule.linear(), 0.3, 0.5
-    for variance in ("posterior", "beta"):
-        steps = ddpm(
-            gaussian(schedule, mean, std),
-            noise(2000),
-            schedule,
-            variance,
-            torch.Generator().manual_seed(1),
-        )
-        end = last(steps)
-        assert end.mean() == pytest.approx(mean, abs=0.01)
-        assert end.std() == pytest.approx(std, abs=0.015)
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+def test_ddpm_samples_of_a_gaussian_have_its_moments(variance):
+    generator, eps_fn = torch.Generator().manual_seed(1), gaussian(SCHEDULE, 0.3, 0.5)
+    steps = ddpm(eps_fn, noise(2000), SCHEDULE, variance, generator)
+    has_the_moments(last(steps), 0.3, 0.5)
 
 
 # ── DDPM is a DDIM ──────────────────────────────────────────────────────────────────
@@ -186,21 +141,16 @@ def test_step_coefficients_of_eq_12_and_16():
 def diffusers_schedulers(T):
     from diffusers import DDIMScheduler, DDPMScheduler
 
-    common = {
-        "num_train_timesteps": T,
-        "beta_start": 0.1 / T,
-        "beta_end": 20 / T,
-        "clip_sample": False,
-    }
+    ours = {"beta_start": 0.1 / T, "beta_end": 20 / T, "clip_sample": False}
     # "trailing" with S dividing T visits the times of our "uniform", counted from 0.
-    theirs = DDIMScheduler(**common, timestep_spacing="trailing", set_alpha_to_one=True)
-    return theirs, DDPMScheduler(**common, variance_type="fixed_small")
+    theirs = DDIMScheduler(T, **ours, timestep_spacing="trailing")
+    return theirs, DDPMScheduler(T, **ours, variance_type="fixed_small")
 
 
 @pytest.mark.parametrize("steps", [1, 5, 20, 50, 250, 500])
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_ddim_agrees_with_diffusers(steps, eta):
-    schedule, (theirs, _) = Schedule.linear(), diffusers_schedulers(500)
+    schedule, (theirs, _) = SCHEDULE, diffusers_schedulers(500)
     theirs.set_timesteps(steps)
     times = schedule.timesteps(steps)
     assert (theirs.timesteps + 1).tolist() == times[:-1]
@@ -222,12 +172,12 @@ def test_ddim_agrees_with_diffusers(steps, eta):
 
 
 def test_ddpm_agrees_with_diffusers():
-    schedule, (_, theirs) = Schedule.linear(), diffusers_schedulers(500)
+    _, theirs = diffusers_schedulers(500)
     theirs.set_timesteps(500)
     x = noise(2, torch.float32)
     generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
     chain = x
-    for step in ddpm(stub, x, schedule, generator=generator):
+    for step in ddpm(stub, x, SCHEDULE, generator=generator):
         t = step.t + 1
 
         def theirs_from(x, generator, t=t):
@@ -248,11 +198,11 @@ def test_ddpm_agrees_with_diffusers():
 @given(
     st.integers(1, 60),
     st.data(),
-    st.sampled_from(["uniform", "linspace", "quad"]),
+    st.sampled_from(SPACINGS),
     st.sampled_from([0, 0.3, 1.0, "sigma-hat"]),
     st.integers(1, 3),
 )
-def test_any_number_of_steps_runs_and_ends_at_the_picture(T, data, spacing, eta, n):
+def test_any_number_of_steps_runs_and_ends_at_the_image(T, data, spacing, eta, n):
     steps = data.draw(st.integers(1, T))
     schedule, asked = Schedule.linear(T), []
 
@@ -260,27 +210,21 @@ def test_any_number_of_steps_runs_and_ends_at_the_picture(T, data, spacing, eta,
         asked.extend(t[:1].tolist())
         return stub(x, t)
 
-    x = noise(n)
-    run = list(
-        ddim(eps_fn, x, schedule, steps, eta, spacing, False, image_generators(n))
-    )
+    x, how = noise(n), (schedule, steps, eta, spacing, False)
+    run = list(ddim(eps_fn, x, *how, image_generators(n)))
     times = schedule.timesteps(steps, spacing)
     assert [s.t for s in run] == times[1:] and len(run) == steps
     assert [round(t * T) for t in asked] == times[:-1] and min(asked) > 0
     assert all(s.x.isfinite().all() and s.x.shape == x.shape for s in run)
     assert torch.allclose(run[-1].x, run[-1].x0, atol=1e-12)  # nothing left to add
-    again = last(
-        ddim(stub, x, schedule, steps, eta, spacing, generator=image_generators(n))
-    )
-    assert torch.equal(run[-1].x, again)
+    assert torch.equal(run[-1].x, last(ddim(stub, x, *how, image_generators(n))))
 
 
 def test_explicit_times():
-    schedule, x = Schedule.linear(), noise(2)
-    run = list(ddim(stub, x, schedule, [500, 250, 9, 0]))
-    assert [s.t for s in run] == [250, 9, 0]
-    even = last(ddim(stub, x, schedule, schedule.timesteps(20)))
-    assert torch.equal(even, last(ddim(stub, x, schedule, 20)))
+    x = noise(2)
+    assert [s.t for s in ddim(stub, x, SCHEDULE, [500, 250, 9, 0])] == [250, 9, 0]
+    even = last(ddim(stub, x, SCHEDULE, SCHEDULE.timesteps(20)))
+    assert torch.equal(even, last(ddim(stub, x, SCHEDULE, 20)))
 
 
 @given(st.integers(0, 2**40), st.integers(1, 9), st.integers(0, 40))
@@ -293,32 +237,26 @@ def test_noise_is_bit_equal_in_any_batch(seed, n, start):
         assert torch.equal(a, b)
 
 
-def test_no_two_pictures_of_a_seed_share_their_noise():
+def test_no_two_images_of_a_seed_share_their_noise():
     """torch's generator keeps 32 bits of its seed: they must not meet by chance."""
     for seed in (0, 1, 2**63):
-        both = [*_generators(30_000, seed, 0, 0), *_generators(30_000, seed, 0, 1)]
+        both = [*seeded(30_000, seed, 0, 0), *seeded(30_000, seed, 0, 1)]
         assert len({g.initial_seed() for g in both}) == 60_000
         assert all(g.initial_seed() < 2**32 for g in both)
 
 
 def test_noise_is_normal_and_never_the_same_twice():
     x = torch.cat([initial_noise(500, (3, 16, 16), seed) for seed in (0, 1)])
-    inner = torch.stack(
-        [torch.randn(3, 16, 16, generator=g) for g in image_generators(500)]
-    )
-    assert x.mean() == pytest.approx(0, abs=0.01)
-    assert x.std() == pytest.approx(1, abs=0.01)
+    inner = noise_like(torch.zeros(500, 3, 16, 16), image_generators(500))
+    has_the_moments(x, 0, 1)
     everything = torch.cat([x, inner]).flatten(1)
     correlation = torch.corrcoef(everything) - torch.eye(len(everything))
     assert correlation.abs().max() < 0.25
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "eta", "ddpm"])
-def test_a_picture_does_not_depend_on_its_batch(sampler):
-    torch.manual_seed(0)
-    model, schedule = ContextUnet(3, 5, 16).eval(), Schedule.linear(40)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+def test_an_image_does_not_depend_on_its_batch(sampler):
+    model, schedule = small_model(3, 5, lively=True).eval(), Schedule.linear(40)
 
     def sample(n, start=0):
         x = initial_noise(n, (3, 16, 16), 5, start)
@@ -335,61 +273,49 @@ def test_a_picture_does_not_depend_on_its_batch(sampler):
 
 
 def test_eta_0_needs_no_noise_and_others_do():
-    schedule, x = Schedule.linear(), noise(2)
-    generator = torch.Generator().manual_seed(0)
-    state = generator.get_state()
-    last(ddim(stub, x, schedule, 20, generator=generator))
+    x, generator = noise(2), torch.Generator().manual_seed(0)
+    state, before = generator.get_state(), torch.get_rng_state()
+    last(ddim(stub, x, SCHEDULE, 20, generator=generator))
     assert torch.equal(generator.get_state(), state)
-    before = torch.get_rng_state()
-    last(ddim(stub, x, schedule, 20))
+    last(ddim(stub, x, SCHEDULE, 20))
     assert torch.equal(torch.get_rng_state(), before)
-    last(ddim(stub, x, schedule, 20, 0.1, generator=generator))
+    last(ddim(stub, x, SCHEDULE, 20, 0.1, generator=generator))
     assert not torch.equal(generator.get_state(), state)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("sampler", [ddim, ddpm])
+@pytest.mark.parametrize("sampler", [ddim, ddpm, invert])
 def test_gradient_mode_does_not_leak(sampler):
-    """Mistake 17: a `with torch.no_grad()` around a yield leaks into the caller."""
-    seen = []
+    guards.gradient_mode_does_not_leak(sampler)
 
-    def eps_fn(x, t):
-        seen.append(torch.is_grad_enabled())
-        return stub(x, t)
 
-    x = noise(1).requires_grad_()
-    steps = sampler(eps_fn, x, Schedule.linear(30))
-    step = next(steps)
-    assert torch.is_grad_enabled() and not step.x.requires_grad and seen == [False]
-    with torch.no_grad():
-        next(steps)
-        assert not torch.is_grad_enabled()
-    steps.close()
-    assert torch.is_grad_enabled()
+@pytest.mark.parametrize("sampler", [ddim, ddpm, invert])
+def test_a_sampler_is_a_plain_generator_of_ten_lines_at_most(sampler):
+    bare = inspect.unwrap(sampler)
+    assert inspect.isgeneratorfunction(bare)
+    source = textwrap.dedent(inspect.getsource(bare))
+    said, first, *_ = ast.parse(source).body[0].body
+    assert isinstance(said.value, ast.Constant)
+    lines = source.splitlines()[first.lineno - 1 :]
+    assert 5 <= len(lines) <= 10 and not any("def " in line for line in lines)
 
 
 def test_a_sampler_leaves_its_input_alone():
     x = noise(2)
     copy = x.clone()
-    last(ddim(stub, x, Schedule.linear(), 5))
+    last(ddim(stub, x, SCHEDULE, 5, clip=True))
     last(ddpm(stub, x, Schedule.linear(5)))
+    last(invert(stub, x, SCHEDULE, 5, refine=1))
     assert torch.equal(x, copy)
 
 
 def test_clipping_recomputes_eps():
-    """Mistake 11: x̂_0 and ε must go on telling the same story."""
-    schedule, x = Schedule.linear(), 3 * noise(4)
-    eps, ab = stub(x, torch.ones(4)), float(schedule.alpha_bar[250])
-    new = clipped(x, eps, ab)
-    _, x0 = ddim_step(x, eps, ab, 0.9)
-    _, new_x0 = ddim_step(x, new, ab, 0.9)
-    assert x0.abs().max() > 1.5
-    assert torch.allclose(new_x0, x0.clamp(-1, 1), atol=1e-12)
-    for step in ddim(stub, x, schedule, 20, clip=True):
+    guards.clipping_recomputes_eps(clipped)
+    for step in ddim(stub, 3 * noise(4), SCHEDULE, 20, clip=True):
         assert step.x0.abs().max() <= 1 + 1e-9
-    inside = mixture(schedule, std=0.05)
-    a = last(ddim(inside, x / 9, schedule, 100, clip=True))
-    assert a.abs().max() <= 1 + 1e-9
+    inside = mixture(SCHEDULE, std=0.05)
+    end = last(ddim(inside, noise(4) / 3, SCHEDULE, 100, clip=True))
+    assert end.abs().max() <= 1 + 1e-9
 
 
 # ── guidance ────────────────────────────────────────────────────────────────────────
@@ -427,13 +353,11 @@ def test_last_keeps_only_the_end():
 # ── upwards, and between two latents ────────────────────────────────────────────────
 
 
-def there_and_back(eps_fn, x0, schedule, steps, **more):
-    latent = last(invert(eps_fn, x0, schedule, steps, **more))
-    spacing = more.get("spacing", "uniform")
-    return last(ddim(eps_fn, latent, schedule, steps, spacing=spacing))
+def test_inversion_asks_as_sampling_does():
+    guards.inversion_asks_as_sampling_does(invert)
 
 
-def test_a_gaussian_picture_has_the_latent_of_the_closed_form():
+def test_a_gaussian_image_has_the_latent_of_the_closed_form():
     """The exact map of the ODE, upwards; DDIM's Euler steps have order 1."""
     schedule = lambda_schedule(4096, first=5.0)
     mean, std, eps_fn = 0.3, 0.5, gaussian(schedule)
@@ -449,20 +373,20 @@ def test_a_gaussian_picture_has_the_latent_of_the_closed_form():
     assert all(1.8 < a / b < 2.2 for a, b in pairwise(errors)), errors
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "linspace", "quad"])
+@pytest.mark.parametrize("spacing", SPACINGS)
 def test_refined_often_inversion_is_undone_by_sampling(spacing):
-    schedule = Schedule.linear()
-    eps_fn, x0 = gaussian(schedule), 0.3 + 0.5 * noise(4)
+    eps_fn, x0 = gaussian(SCHEDULE), 0.3 + 0.5 * noise(4)
     errors = []
     for refine in (0, 1, 2, 4, 60):
-        back = there_and_back(eps_fn, x0, schedule, 20, refine=refine, spacing=spacing)
+        latent = last(invert(eps_fn, x0, SCHEDULE, 20, spacing, refine))
+        back = last(ddim(eps_fn, latent, SCHEDULE, 20, spacing=spacing))
         errors.append(float((back - x0).abs().max()))
     assert all(a > b for a, b in pairwise(errors)), errors
     assert errors[-1] < 1e-6 < 1e-3 < errors[0]
 
 
 def test_each_step_upwards_is_undone_by_the_step_down_with_the_same_noise():
-    schedule, calls = Schedule.linear(), []
+    schedule, calls = SCHEDULE, []
 
     def eps_fn(x, t):
         calls.append((round(float(t[0]) * 500), x, stub(x, t)))
@@ -486,10 +410,10 @@ def test_each_step_upwards_is_undone_by_the_step_down_with_the_same_noise():
         x = step.x
 
 
-def test_inversion_builds_no_graph_and_leaves_its_picture_alone():
+def test_inversion_builds_no_graph_and_leaves_its_image_alone():
     x0 = noise(2).requires_grad_()
     kept = x0.detach().clone()
-    steps = invert(lambda x, t: x, x0, Schedule.linear(), 5)
+    steps = invert(lambda x, t: x, x0, SCHEDULE, 5)
     assert not any(step.x.requires_grad for step in steps)
     assert torch.is_grad_enabled() and torch.equal(x0.detach(), kept)
 

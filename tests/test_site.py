@@ -21,7 +21,7 @@ from tools import site
 from tools.lessons import ROOT, code_cells, lesson_paths
 from tools.mathml import mathml
 
-PICTURES = ROOT / "build" / "browser"
+IMAGES = ROOT / "build" / "browser"
 PAGES = ["index.html", "checkpoints/index.html"]
 PAGES += [f"lessons/{path.stem}.html" for path in lesson_paths()]
 STILL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
@@ -109,9 +109,9 @@ def project(tmp_path):
 
 def test_a_lesson_becomes_a_page(project, tmp_path):
     text = (
-        "5 \\$ or 6 \\$ of `$x$`.\n\n## A & B\n\n## A & B\n\n[up](../README.md#start)"
+        "5 \\$ or 6 \\$ of `$x$`.\n\n## A & B\n\n## A & B\n\n[up](../README.md#start) "
     )
-    text += " [code](../tools/x.py)\n\n| a |\n|---|\n| $b$ |"
+    text += "[code](../tools/x.py)\n\n| a |\n|---|\n| $b$ |"
     outputs = [
         new_output("stream", name="stdout", text="1 < 2"),
         new_output("display_data", {"text/html": DOT, "text/plain": "no dot"}),
@@ -122,21 +122,29 @@ def test_a_lesson_becomes_a_page(project, tmp_path):
     root = project(new_markdown_cell(text), code, new_code_cell(" "))
     site.build(tmp_path / "out", root)
     page = (tmp_path / "out/lessons/01_one.html").read_text(encoding="utf-8")
-    for part in (
-        *(
-            "<title>1 · One: first – Diffusion in Twenty Steps</title>",
-            '<html lang="en">',
-        ),
-        *("5 $ or 6 $ of ", "<code>$x$</code>", '<h2 id="a--b">', '<h2 id="a--b-1">'),
-        *(
-            '<a href="../index.html#start">up</a> code',
-            "<mi>b</mi>",
-            '<div class="wide">',
-        ),
-        *("<pre>1 &lt; 2</pre>", DOT, "<em>so</em>", "<pre>&lt;x&gt;</pre>", "timeit"),
-    ):
+    parts = [
+        "<title>1 · One: first – Diffusion in Twenty Steps</title>",
+        '<html lang="en">',
+        "5 $ or 6 $ of ",
+        "<code>$x$</code>",
+        '<h2 id="a--b">',
+        '<h2 id="a--b-1">',
+        '<a href="../index.html#start">up</a> code',
+        "<mi>b</mi>",
+        '<div class="wide">',
+        "<pre>1 &lt; 2</pre>",
+        DOT,
+        "<em>so</em>",
+        "<pre>&lt;x&gt;</pre>",
+        "timeit",
+    ]
+    for part in parts:
         assert part in page, part
     assert "no dot" not in page and "<nav>" in page
+
+
+PNG = new_output("display_data", {"image/png": ""})
+STDERR = new_output("stream", name="stderr", text="no")
 
 
 @pytest.mark.parametrize(
@@ -148,27 +156,10 @@ def test_a_lesson_becomes_a_page(project, tmp_path):
         (new_markdown_cell("5$ are `$x$`"), "is no formula"),
         (new_markdown_cell("![a dot](dot.png)"), "dot.png is no file"),
         (new_markdown_cell("![a dot](https://no.where/dot.png)"), "is no file"),
-        (
-            new_code_cell("1", outputs=[new_output("display_data", {"image/png": ""})]),
-            "an output is image/png",
-        ),
-        (
-            new_code_cell(
-                "1", outputs=[new_output("stream", name="stderr", text="no")]
-            ),
-            "code cell 1 writes to stderr: no",
-        ),
+        (new_code_cell("1", outputs=[PNG]), "an output is image/png"),
+        (new_code_cell("1", outputs=[STDERR]), "code cell 1 writes to stderr: no"),
     ],
-    ids=[
-        "command",
-        "braces",
-        "dollars",
-        "code",
-        "picture",
-        "elsewhere",
-        "output",
-        "stderr",
-    ],
+    ids="command braces dollars code image elsewhere output stderr".split(),
 )
 def test_what_cannot_be_shown_is_named(project, tmp_path, cell, words):
     site.build(tmp_path / "out", project())
@@ -242,14 +233,14 @@ def foreign(page: Path) -> list[str]:
 
 
 def stills(page: Path) -> list[str]:
-    """Pictures that are called films, or are GIF files, and do not move."""
+    """Images that are called films, or are GIF files, and do not move."""
     found = []
     for tag, attributes in Tags(page).found:
         url, words = attributes.get("src", ""), attributes.get("alt", "")
         if tag == "img" and (words.startswith("Film") or url.endswith(".gif")):
             with urlopen(urljoin(page.as_uri(), url)) as data:
-                picture = Image.open(io.BytesIO(data.read()))
-            if getattr(picture, "n_frames", 1) < 2:
+                image = Image.open(io.BytesIO(data.read()))
+            if getattr(image, "n_frames", 1) < 2:
                 found.append(f"{words}, {url[:60]}")
     return found
 
@@ -275,9 +266,13 @@ GOOD = (
 FILE_CHECKS = {
     dead_links: ['<a href="no.html">', '<a href="#no">', '<a href="page.html#no">'],
     foreign: [
-        *("<script></script>", "<iframe></iframe>", '<p onclick="f()">'),
-        *('<img alt="1" src="no.png">', '<link href="https://no.where/x.css">'),
-        *('<img alt="1" src="https://no.where/x.png">', '<link href="bad.css">'),
+        "<script></script>",
+        "<iframe></iframe>",
+        '<p onclick="f()">',
+        '<img alt="1" src="no.png">',
+        '<img alt="1" src="https://no.where/x.png">',
+        '<link href="https://no.where/x.css">',
+        '<link href="bad.css">',
     ],
     stills: ['<img alt="1" src="dot.gif">', f'<img alt="Film: 1" src="{STILL}">'],
     unfinished: ['<img src="dot.png">', "<details open>", None],
@@ -313,7 +308,7 @@ def test_every_page_is_there_and_leads_on(built):
         assert set(re.findall(r'href="([^"#]*)', nav)) == wanted | {"../index.html"}
 
 
-def test_what_needs_a_kernel_says_so_above_its_picture(built):
+def test_what_needs_a_kernel_says_so_above_its_image(built):
     public = {name: getattr(lesson_utils, name) for name in lesson_utils.__all__}
     panels = [n for n, x in public.items() if getattr(x, "__module__", "") == WIDGETS]
     words = rf"\bipywidgets\.\w+\(|\b(?:{'|'.join(panels)})\("
@@ -335,7 +330,7 @@ FAULTS = """
   const found = [], seen = new Set();
   document.querySelectorAll("details").forEach(each => { each.open = true; });
   for (const image of document.images)
-    if (!image.naturalWidth) found.push("missing picture " + image.src.slice(0, 60));
+    if (!image.naturalWidth) found.push("missing image " + image.src.slice(0, 60));
   for (const formula of document.querySelectorAll("math")) {
     const box = formula.getBoundingClientRect();
     if (!(box.width && box.height)) found.push("no box for " + formula.outerHTML);
@@ -371,7 +366,7 @@ FAULTS = """
 """
 
 
-def faults(browser, page: Path, width=1000, scheme="light", picture="") -> list[str]:
+def faults(browser, page: Path, width=1000, scheme="light", image="") -> list[str]:
     """What a reader without a network would miss or find broken on a page."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
@@ -383,9 +378,9 @@ def faults(browser, page: Path, width=1000, scheme="light", picture="") -> list[
         tab.on("console", lambda m: m.type != "error" or found.append(m.text))
         tab.on("pageerror", lambda error: found.append(str(error)))
         tab.goto(page.as_uri())
-        if picture:
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            tab.screenshot(path=PICTURES / f"site_{picture}.png", full_page=True)
+        if image:
+            IMAGES.mkdir(parents=True, exist_ok=True)
+            tab.screenshot(path=IMAGES / f"site_{image}.png", full_page=True)
         return found + tab.evaluate(FAULTS)
     finally:
         context.close()
@@ -394,7 +389,7 @@ def faults(browser, page: Path, width=1000, scheme="light", picture="") -> list[
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ('<img alt="1" src="no.png">', "missing picture"),
+        ('<img alt="1" src="no.png">', "missing image"),
         ('<script src="https://no.where/x.js"></script>', "https://no.where/x.js"),
         ("<script>console.error('planted')</script>", "planted"),
         ("<script>planted()</script>", "planted is not defined"),
@@ -415,19 +410,19 @@ def test_check_in_the_browser(browser, planted, fault, words):
 @pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (390, "dark")])
 @pytest.mark.parametrize("page", PAGES)
 def test_in_the_browser(built, browser, page, width, scheme):
-    picture = f"{page.removesuffix('.html').replace('/', '_')}_{width}"
-    assert faults(browser, built / page, width, scheme, picture) == []
+    image = f"{page.removesuffix('.html').replace('/', '_')}_{width}"
+    assert faults(browser, built / page, width, scheme, image) == []
 
 
 def moves(browser, page: Path, source: str) -> bool:
-    """Whether a picture changes on the screen within three seconds."""
+    """Whether an image changes on the screen within three seconds."""
     tab = browser.new_page()
     try:
         tab.goto(page.as_uri())
-        picture = tab.locator(f'img[src$="{source}"]').first
-        first, until = picture.screenshot(), time.monotonic() + 3
+        image = tab.locator(f'img[src$="{source}"]').first
+        first, until = image.screenshot(), time.monotonic() + 3
         while time.monotonic() < until:
-            if picture.screenshot() != first:
+            if image.screenshot() != first:
                 return True
         return False
     finally:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 
@@ -19,25 +20,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from small import OTHER, SCHEDULE, small_data, small_model, small_run
 
-from lesson_utils import ContextUnet, Pictures, Schedule, load, save, train
-from lesson_utils.checkpoint import read_state, write_tensors
+from lesson_utils import Schedule, Settings, load, save
 from lesson_utils.cli import main
+from lesson_utils.support.files import read_state, write_tensors
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork here")
-SCHEDULE = Schedule.linear()
 STEPS = 120
-
-
-def small_data(n=40, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    x = torch.rand(n, 1, 8, 8, generator=g) * 2 - 1
-    return Pictures(x, torch.eye(2)[torch.arange(n) % 2], ("a", "b"))
-
-
-def new_model(width=16):
-    torch.manual_seed(0)
-    return ContextUnet(1, 2, width)
 
 
 # The server, and what it runs
@@ -57,10 +46,10 @@ def run(state: str, how: str) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-    files = {} if how == "plain" else {"state": state, "save_seconds": 0}
-    model = new_model()
+    files = None if how == "plain" else {"state": state, "save_seconds": 0}
+    model = small_model()
     try:
-        for update in train(model, SCHEDULE, small_data(), STEPS, 4, **files):
+        for update in small_run(model, steps=STEPS, files=files):
             if how == "die" and Path(state).exists():
                 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
             if how != "plain":
@@ -77,7 +66,7 @@ def run(state: str, how: str) -> None:
 
 def serve() -> None:
     torch.set_num_threads(1)
-    train(new_model(), SCHEDULE, small_data(), 1)  # imports what a first run imports
+    small_run(steps=1)  # imports what a first run imports
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -120,6 +109,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server():
+    if not hasattr(os, "fork"):
+        pytest.skip("no os.fork here")
     server = Server()
     yield server
     server.process.stdin.close()
@@ -207,153 +198,153 @@ def no_space_half_way(tensors, path, metadata=None):
 
 
 FULL = {
-    "before": ("lesson_utils.checkpoint.save_file", no_space),
-    "safetensors": ("lesson_utils.checkpoint.save_file", no_space_in_safetensors),
-    "half-way": ("lesson_utils.checkpoint.save_file", no_space_half_way),
+    "before": ("lesson_utils.support.files.save_file", no_space),
+    "safetensors": ("lesson_utils.support.files.save_file", no_space_in_safetensors),
+    "half-way": ("lesson_utils.support.files.save_file", no_space_half_way),
     "fsync": ("os.fsync", no_space),
     "chmod": ("os.chmod", no_space),
     "replace": ("os.replace", no_space),
 }
 
 
+class Desk:
+    """A folder with a state and a checkpoint, and the three ways to write them."""
+
+    def __init__(self, folder):
+        self.state, self.out = folder / "state.safetensors", folder / "out.safetensors"
+
+    def run(self, **more):
+        files = {"state": self.state, "save_seconds": 0}
+        return small_run(**{"steps": 9, "files": files} | more)
+
+    def save(self):
+        save(self.out, small_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
+
+    def command(self, *more) -> int:
+        files = "--out", str(self.out), "--state", str(self.state)
+        small = "--width", "16", "--device", "cpu", "--batch-size", "4"
+        return main(["train", *small, *files, *more])
+
+    def refuses(self, capsys) -> str:
+        """What the command line says: status 2, one line and no traceback."""
+        capsys.readouterr()
+        assert self.command() == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: ")
+        return line
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
+    return Desk(tmp_path)
+
+
 @pytest.mark.parametrize("where", FULL)
 def test_a_write_that_fails_anywhere_keeps_the_last_good_file(
-    where, tmp_path, monkeypatch, capsys
+    where, desk, tmp_path, monkeypatch, capsys
 ):
-    """In train, in save, and in the command line: status 2 and no traceback."""
-    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
-    state, out = tmp_path / "state.safetensors", tmp_path / "out.safetensors"
-    files = {"state": state, "save_seconds": 0}
-    list(islice(train(new_model(), SCHEDULE, small_data(), 9, 4, **files), 2))
-    save(out, new_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
-    before = {path: path.read_bytes() for path in (state, out)}
-    command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-    command += ["--out", str(out), "--state", str(state)]
+    """In train, in save, and in the command line."""
+    list(islice(desk.run(), 2))
+    desk.save()
+    before = {path: path.read_bytes() for path in (desk.state, desk.out)}
     with monkeypatch.context() as patch:
         patch.setattr(*FULL[where])
-        with pytest.raises(
-            OSError, match=r"state\.safetensors: cannot be written .*space"
-        ):
-            list(train(new_model(), SCHEDULE, small_data(), 9, 4, **files))
-        with pytest.raises(
-            OSError, match=r"out\.safetensors: cannot be written .*space"
-        ):
-            save(out, new_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
-        assert main(command) == 2
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("error: ") and "out.safetensors: cannot be" in said
+        for write, name in ((lambda: list(desk.run()), "state"), (desk.save, "out")):
+            why = rf"{name}\.safetensors: cannot be written .*space"
+            with pytest.raises(OSError, match=why):
+                write()
+        assert "out.safetensors: cannot be" in desk.refuses(capsys)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert main(command) == 0  # with room again, it goes on
-    assert load(out).meta["steps"] == 9 and not state.exists()
+    assert desk.command() == 0  # with room again, it goes on
+    assert load(desk.out).meta["steps"] == 9 and not desk.state.exists()
 
 
-def test_a_folder_that_takes_no_file_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/none"])
+def test_a_folder_that_takes_no_file_is_named(desk, tmp_path, capsys, folder):
     (tmp_path / "file").write_text("not a folder")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
-        path = folder / "x.safetensors"
+    path = tmp_path / folder / "x.safetensors"
+    desk.out = path
+    files = {"state": path, "save_seconds": 0}
+    for write in (desk.save, lambda: list(desk.run(files=files))):
         with pytest.raises(OSError, match=f"{path}: cannot be written"):
-            save(path, new_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
-        updates = train(
-            new_model(), SCHEDULE, small_data(), 3, 4, state=path, save_seconds=0
-        )
-        with pytest.raises(OSError, match=f"{path}: cannot be written"):
-            list(updates)
-        state = tmp_path / "state.safetensors"
-        command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-        command += ["--steps", "2", "--out", str(path), "--state", str(state)]
-        assert main(command) == 2
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("error: ") and str(path) in said
+            write()
+    assert desk.command("--steps", "2") == 2
+    assert f"error: {path}" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 # States of other runs
 
 
-def foreign_states(state: Path) -> dict[str, bytes]:
+def foreign_states(desk) -> dict[str, bytes]:
     """Files that are no state of this run, made from one that is."""
-    good, other = state.read_bytes(), state.with_name("other.safetensors")
-    tensors, record = read_state(state)
+    good = desk.state.read_bytes()
+    tensors, record = read_state(desk.state)
+    desk.save()
     found = {
         "empty": b"",
         "text": b"hello" * 99,
         "cut": good[:-100],
         "long": good + b"x",
+        "a checkpoint": desk.out.read_bytes(),
     }
     for place in (0, 60, len(good) // 2, len(good) - 1):
         flipped = bytearray(good)
         flipped[place] ^= 4
         found[f"bit flipped at {place}"] = bytes(flipped)
-    save(other, new_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
-    found["a checkpoint"] = other.read_bytes()
     half = {name: value.half() for name, value in tensors.items()}
     few = {name: value for name, value in tensors.items() if name != "losses"}
-    for name, changed in {"half precision": half, "no losses": few}.items():
-        write_tensors(other, changed, record)
-        found[name] = other.read_bytes()
-    for changed in (
-        {"step": None},
-        {"settings": []},
-        {"seconds": "9"},
-        {"settings": {}},
+    named = {"settings": record["settings"] | {"colour": "red"}}
+    for name, changed, more in (
+        ("half precision", half, {}),
+        ("no losses", few, {}),
+        ("a setting that we do not know", tensors, named),
+        ("no step", tensors, {"step": None}),
+        ("step 0", tensors, {"step": 0}),
+        ("the end", tensors, {"step": 9}),
+        ("a list of settings", tensors, {"settings": []}),
+        ("no settings", tensors, {"settings": {}}),
+        ("seconds in words", tensors, {"seconds": "9"}),
     ):
-        write_tensors(other, tensors, record | changed)
-        found[str(changed)] = other.read_bytes()
-    other.unlink()
+        write_tensors(desk.out, changed, record | more)
+        found[name] = desk.out.read_bytes()
+    desk.out.unlink()
     return found
 
 
-def test_a_foreign_state_is_refused_and_kept(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
-    state, out = tmp_path / "state.safetensors", tmp_path / "out.safetensors"
-    files = {"state": state, "save_seconds": 0}
-    list(islice(train(new_model(), SCHEDULE, small_data(), 9, 4, **files), 2))
-    command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-    command += ["--out", str(out), "--state", str(state)]
-    for name, content in foreign_states(state).items():
-        state.write_bytes(content)
+def test_a_foreign_state_is_refused_and_kept(desk, capsys):
+    list(islice(desk.run(), 2))
+    for name, content in foreign_states(desk).items():
+        desk.state.write_bytes(content)
         with pytest.raises(ValueError, match=r"state\.safetensors"):
-            train(new_model(), SCHEDULE, small_data(), 9, 4, **files)
-        assert main(command) == 2, name
-        said = capsys.readouterr().err.splitlines()[-1]
-        assert said.startswith("error: ") and "state.safetensors" in said, name
-        assert state.read_bytes() == content and not out.exists(), name
+            desk.run()
+        assert "state.safetensors" in desk.refuses(capsys), name
+        assert desk.state.read_bytes() == content and not desk.out.exists(), name
 
 
 @pytest.mark.parametrize(
-    ("changed", "why"),
+    ("why", "changed"),
     [
-        ({"model": 32}, "another model"),
-        ({"schedule": Schedule.cosine()}, "schedule"),
-        ({"schedule": Schedule.linear(500, 0.1 / 500, 0.0401)}, "schedule"),
-        ({"data": small_data(30)}, "data"),
-        ({"data": small_data(seed=1)}, "data"),  # as many, but others
-        ({"data": small_data()._replace(c=1 - small_data().c)}, "data"),
-        ({"steps": 10}, "steps"),
-        ({"batch_size": 5}, "batch_size"),
-        ({"peak": 1e-3}, "peak"),
-        ({"warmup": 7}, "warmup"),
-        ({"ema_decay": 0.9}, "ema_decay"),
-        ({"context_dropout": 0.2}, "context_dropout"),
-        ({"bfloat16": True}, "bfloat16"),
-        ({"seed": 1}, "seed"),
+        ("another model", {"model": small_model(width=32)}),
+        ("schedule", {"schedule": Schedule.cosine()}),
+        ("schedule", {"schedule": Schedule.linear(500, 0.1 / 500, 0.0401)}),
+        ("data", {"data": small_data(30)}),
+        ("data", {"data": small_data(seed=1)}),  # as many, but others
+        ("data", {"data": small_data()._replace(c=1 - small_data().c)}),
+        *((f.name, {f.name: getattr(OTHER, f.name)}) for f in fields(Settings)),
     ],
 )
-def test_the_state_of_another_run_is_refused_and_kept(tmp_path, changed, why):
-    state = tmp_path / "state.safetensors"
-    files = {"state": state, "save_seconds": 0}
-    own = {"schedule": SCHEDULE, "data": small_data(), "steps": 9, "batch_size": 4}
-    list(islice(train(new_model(), **own, **files), 2))
-    before = state.read_bytes()
-    settings = own | changed
-    model = new_model(settings.pop("model", 16))
-    weights = [value.clone() for value in model.state_dict().values()]
+def test_the_state_of_another_run_is_refused_and_kept(desk, changed, why):
+    list(islice(desk.run(), 2))
+    before = desk.state.read_bytes()
+    changed = {"model": small_model()} | changed
+    weights = {k: v.clone() for k, v in changed["model"].state_dict().items()}
     with pytest.raises(ValueError, match=rf"state: .*state\.safetensors .*\({why}\)"):
-        train(model, **settings, **files)
-    assert state.read_bytes() == before
-    pairs = zip(weights, model.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+        desk.run(**changed)
+    assert desk.state.read_bytes() == before
+    after = changed["model"].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in weights.items())
 
 
 if __name__ == "__main__":

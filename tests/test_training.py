@@ -1,42 +1,29 @@
-"""The objective, the training loop and its resuming."""
+"""The objective, the training loop, its settings, and training by the command line."""
 
-import itertools
+import gc
+import json
 import math
+import re
+import typing
+from dataclasses import FrozenInstanceError, asdict, fields
+from itertools import count, islice
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small import OTHER, SCHEDULE, small_data, small_folder, small_model, small_run
 
-from lesson_utils import (
-    ContextUnet,
-    Pictures,
-    Schedule,
-    dataset,
-    diffusion_loss,
-    learning_rate,
-    load,
-    train,
-)
-from lesson_utils.checkpoint import read_tensors
+from lesson_utils import Settings, dataset, diffusion_loss, learning_rate, load
 from lesson_utils.cli import main
+from lesson_utils.data import same_data
+from lesson_utils.support.files import fingerprint, read_state, read_tensors
 
-SCHEDULE = Schedule.linear()
-
-
-def small_data(n=40):
-    g = torch.Generator().manual_seed(0)
-    x = torch.rand(n, 1, 8, 8, generator=g) * 2 - 1
-    return Pictures(x, torch.eye(2)[torch.arange(n) % 2], ("a", "b"))
+NAMES = [field.name for field in fields(Settings)]
 
 
-def new_model(seed=0):
-    torch.manual_seed(seed)
-    return ContextUnet(1, 2, 16)
-
-
-def test_the_loss_is_eq_14():
-    """Against the sum written out, with the same draws in the same order."""
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_the_loss_is_eq_14(gamma):
+    """Against the sum written out, with the same noise and times."""
     data, seen = small_data(), {}
 
     def model(x, t, c):
@@ -44,11 +31,11 @@ def test_the_loss_is_eq_14():
         return 0.3 * x
 
     g = torch.Generator().manual_seed(5)
-    loss = diffusion_loss(model, SCHEDULE, data.x, data.c, 0.5, generator=g)
+    loss = diffusion_loss(model, SCHEDULE, data.x, data.c, 0.5, gamma, generator=g)
     t = (seen["t"] * 500).round().long()
     ab = SCHEDULE.alpha_bar[t].view(-1, 1, 1, 1)
     eps = (seen["x"] - ab.sqrt() * data.x) / (1 - ab).sqrt()
-    expected = (0.3 * seen["x"] - eps).square().mean()
+    expected = ((1 - ab) ** gamma * (0.3 * seen["x"] - eps).square()).mean()
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     assert t.min() >= 1 and t.max() <= 500
     kept = (seen["c"] == data.c).all(1)
@@ -86,178 +73,293 @@ def test_learning_rate_rises_and_falls():
     assert rates[55] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi / 2)))
 
 
+# Settings
+
+
+def test_settings_are_frozen_and_go_through_json():
+    for settings in (Settings(), OTHER):
+        assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings
+        for name in NAMES:
+            with pytest.raises(FrozenInstanceError):
+                setattr(settings, name, 1)
+    assert not [n for n in NAMES if getattr(OTHER, n) == getattr(Settings(), n)]
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "kept"),
+    [
+        ({"steps": 5.0}, "steps", 5),
+        ({"steps": np.int64(5)}, "steps", 5),
+        ({"batch_size": torch.tensor(5)}, "batch_size", 5),
+        ({"learning_rate": np.float32(0.25)}, "learning_rate", 0.25),
+        ({"gamma": np.array(1)}, "gamma", 1.0),
+        ({"context_dropout": 0}, "context_dropout", 0.0),
+        ({"bfloat16": np.True_}, "bfloat16", True),
+        ({}, "ema_decay", 0.999),
+        ({"steps": 100.0}, "ema_decay", 0.9),
+        ({"steps": 3}, "ema_decay", 0.0),
+        ({"steps": 3, "ema_decay": 0.5}, "ema_decay", 0.5),
+    ],
+)
+def test_settings_convert(given, name, kept):
+    got = getattr(Settings(**given), name)
+    assert got == kept and type(got) is type(kept)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", ["a", "5", -1, math.nan, [1, 2], torch.ones(2)])
+def test_settings_refuse_nonsense_by_name(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: .* is needed, got "):
+        Settings(**{name: value})
+
+
+# The loop
+
+
+def weights(model):
+    return torch.cat([v.detach().flatten() for v in model.state_dict().values()])
+
+
 def test_training_lowers_the_loss():
-    *_, update = train(
-        new_model(), SCHEDULE, small_data(), 150, batch_size=16, warmup=5
-    )
+    *_, update = small_run(steps=150, batch_size=16, warmup=5)
     assert update.step == 150 and update.losses.shape == (150,)
     assert update.losses[-30:].mean() < 0.5 * update.losses[:5].mean()
 
 
 def test_the_average_follows_the_weights():
     """EMA against its definition: average ← decay · average + (1 - decay) · weights."""
-    model, average = new_model(), None
-    for update in train(model, SCHEDULE, small_data(), 6, 4, ema_decay=0.8):
-        now = [p.detach().clone() for p in model.parameters()]
-        average = (
-            now
-            if average is None
-            else [0.8 * a + 0.2 * p for a, p in zip(average, now, strict=True)]
-        )
-        for a, b in zip(average, update.ema.module.parameters(), strict=True):
-            assert torch.allclose(a, b, atol=1e-6)
-    assert any(
-        not torch.equal(a, b)
-        for a, b in zip(model.parameters(), update.ema.parameters(), strict=True)
-    )
+    model, average = small_model(), None
+    for update in small_run(model, steps=6, ema_decay=0.8):
+        now = weights(model)
+        average = now if average is None else 0.8 * average + 0.2 * now
+        assert torch.allclose(average, weights(update.ema.module), atol=1e-6)
+    assert not torch.equal(now, weights(update.ema.module))
 
 
 def test_ema_averages_buffers_too():
     """Mistake 18, on a model that has a buffer."""
-    model = new_model()
+    model = small_model()
     model.register_buffer("level", torch.zeros(1))
-    updates = train(model, SCHEDULE, small_data(), 3, 4, ema_decay=0.5)
-    for update in updates:
-        assert update.ema.module.level < 3
+    for update in small_run(model, steps=3, ema_decay=0.5):
         model.level += 1
-    assert float(update.ema.module.level) == pytest.approx(
-        0 * 0.25 + 1 * 0.25 + 2 * 0.5
-    )
+        average = update.ema.module.level
+    assert float(average) == pytest.approx(1 * 0.25 + 2 * 0.5)
 
 
 def test_same_seed_same_weights_and_global_rng_untouched():
-    state = torch.get_rng_state()
-    models = []
+    trained = []
     for seed in (1, 1, 2):
-        torch.set_rng_state(state)
-        models.append(new_model())
-        after = torch.get_rng_state()
-        list(train(models[-1], SCHEDULE, small_data(), 5, 4, seed=seed))
-        assert torch.equal(torch.get_rng_state(), after)
-    a, b, c = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
-    assert torch.equal(a, b) and not torch.equal(a, c)
-
-
-def weights(model):
-    return torch.cat([v.flatten() for v in model.state_dict().values()])
+        model = small_model()
+        state = torch.get_rng_state()
+        list(small_run(model, steps=5, seed=seed))
+        assert torch.equal(torch.get_rng_state(), state)
+        trained.append(weights(model))
+    assert torch.equal(*trained[:2]) and not torch.equal(*trained[1:])
 
 
 @pytest.mark.parametrize("stop", [1, 4, 11])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop):
-    settings = {"steps": 12, "batch_size": 4, "warmup": 3}
-    straight = new_model()
-    *_, end = train(straight, SCHEDULE, small_data(), **settings)
+    settings, straight = {"steps": 12, "warmup": 3}, small_model()
+    *_, end = small_run(straight, **settings)
     state = tmp_path / "run" / "state.safetensors"
     files = {"state": state, "save_seconds": 0}
-    first = train(new_model(), SCHEDULE, small_data(), **settings, **files)
-    list(itertools.islice(first, stop))
-    resumed = new_model(seed=9)  # its own weights must not matter
-    *_, update = train(resumed, SCHEDULE, small_data(), **settings, **files)
+    list(islice(small_run(files=files, **settings), stop))
+    resumed = small_model(seed=9)  # its own weights must not matter
+    *_, update = small_run(resumed, files=files, **settings)
     assert torch.equal(weights(resumed), weights(straight))
     assert torch.equal(weights(update.ema), weights(end.ema))
     assert torch.equal(update.losses, end.losses)
     assert [p.name for p in state.parent.iterdir()] == ["state.safetensors"]
 
 
+def test_a_state_records_its_run(tmp_path):
+    state = tmp_path / "state.safetensors"
+    files = {"state": str(state), "save_seconds": 0}
+    [update] = islice(small_run(files=files, **asdict(OTHER)), 1)
+    _, record = read_state(state)
+    data, known = small_data(), record["settings"]
+    assert known.pop("data") == fingerprint(data.x, data.c)
+    assert known.pop("schedule") == fingerprint(SCHEDULE.alpha_bar)
+    assert Settings(**known) == OTHER
+    assert (record["step"], record["seconds"]) == (1, update.seconds)
+
+
 def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch):
-    clock = itertools.count(0, 10)  # every look at the clock is ten seconds later
+    clock = count(0, 10)  # every look at the clock is ten seconds later
     monkeypatch.setattr("lesson_utils.training.time.monotonic", lambda: next(clock))
     state, written = tmp_path / "s.safetensors", []
-    updates = train(
-        new_model(), SCHEDULE, small_data(), 10, 4, state=state, save_seconds=30
-    )
-    for _ in updates:
+    for _ in small_run(steps=9, files={"state": state, "save_seconds": 30}):
         if state.exists():
             written.append(read_tensors(state)[1]["step"])
-    assert sorted(set(written)) == [3, 6, 9]
+    assert sorted(set(written)) == [3, 6]  # and not with the last update
+
+
+def test_layers_may_share_their_weights(tmp_path):
+    """In a model of one's own, whose state is kept like any other."""
+    state = tmp_path / "s.safetensors"
+
+    def run(files=None):
+        model = small_model()
+        model.up1 = model.down1
+        yield from small_run(model, steps=4, files=files)
+
+    *_, straight = run()
+    files = {"state": state, "save_seconds": 0}
+    list(islice(run(files), 2))
+    update, *_, resumed = run(files)
+    assert update.step == 3 and torch.equal(resumed.losses, straight.losses)
 
 
 def test_a_preview_in_eval_mode_does_not_last():
     """Mistake 7, the other way round."""
-    model, modes = new_model(), []
+    model, modes = small_model(), []
     model.stem.register_forward_pre_hook(lambda stem, _: modes.append(stem.training))
-    for _ in train(model, SCHEDULE, small_data(), 3, 4):
+    for _ in small_run(model, steps=3):
         model.eval()
     assert modes == [True] * 3
 
 
 def test_bfloat16_trains_too():
-    model = new_model()
-    *_, update = train(model, SCHEDULE, small_data(), 3, 4, bfloat16=True)
+    model = small_model()
+    *_, update = small_run(model, steps=3, bfloat16=True)
     assert update.losses.isfinite().all() and model.stem.weight.dtype == torch.float32
+    *_, exact = small_run(steps=3)
+    assert 0 < (update.losses - exact.losses).abs().max() < 0.05
 
 
-def test_the_command_line_trains_and_saves(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
-    out, state = tmp_path / "m.safetensors", tmp_path / "state.safetensors"
-    files = ["--out", str(out), "--state", str(state)]
-    common = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-    assert main([*common, "--steps", "4", *files]) == 0
-    checkpoint = load(out)
-    assert checkpoint.context == ("a", "b") and checkpoint.image_shape == (1, 8, 8)
-    assert checkpoint.meta["images_seen"] == 16 and not state.exists()
-    assert "m.safetensors" in capsys.readouterr().out
-    assert main([*common, "--minutes", "0.01", *files]) == 0
-    assert load(out).meta["steps"] >= 1
-    assert main(["train", "--dataset", "spirtes"]) == 2
-    assert main([*common, "--minutes", "-1", *files]) == 2
-    assert main([*common, "--steps", "0", *files]) == 2
-    assert "steps: a whole number" in capsys.readouterr().err
-    assert main([*common, "--out", str(out), "--state", str(out)]) == 2
-    assert main([*common, "--out", str(tmp_path / "m.pt")]) == 2
-    assert (
-        main([*common, "--out", str(tmp_path / "n.safetensors"), "--state", str(out)])
-        == 2
-    )
-    assert "is not the state of a run" in capsys.readouterr().err
-    assert main([*common, *files, "--device", "gpu"]) == 2
-    assert "device: one of this machine" in capsys.readouterr().err
+def test_data_in_float64_trains_too():
+    data = small_data()
+    double = data._replace(x=data.x.double(), c=data.c.double())
+    [*_, a], [*_, b] = small_run(steps=3), small_run(data=double, steps=3)
+    assert torch.equal(a.losses, b.losses)
 
 
-def test_the_command_line_goes_on_and_reads_every_option(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
-    out, state = tmp_path / "m.safetensors", tmp_path / "state.safetensors"
-    command = ["train", "--width", "16", "--device", "cpu", "--batch-size", "4"]
-    command += ["--out", str(out), "--state", str(state)]
-    begun = itertools.islice(
-        train(new_model(), SCHEDULE, small_data(), 6, 4, state=state, save_seconds=0), 2
-    )
-    assert [update.step for update in begun] == [1, 2]
-    assert main([*command, "--steps", "9"]) == 2  # not read and ignored
-    assert "steps" in capsys.readouterr().err and not out.exists()
-    assert main(command) == 0
-    assert "goes on after update 2 of 6" in capsys.readouterr().out
-    assert load(out).meta["steps"] == 6
+def test_no_update_leaves_tensors_behind():
+    held = []
+    for _ in small_run(steps=8):
+        held.append(sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects()))
+    assert max(held[2:]) == min(held[2:])
 
 
-# One's own pictures
+# The command line
+
+
+SHORT = ["--width", "16", "--device", "cpu", "--batch-size", "4"]
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """Checkpoints and states go into tmp_path."""
+    """Checkpoints and states go into tmp_path, and sprites are small data."""
     for place in ("cli.CHECKPOINTS", "checkpoint.CHECKPOINTS"):
         monkeypatch.setattr(f"lesson_utils.{place}", tmp_path / "checkpoints")
     monkeypatch.setattr("lesson_utils.cli.STATES", tmp_path / "states")
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
     return tmp_path
 
 
-def own_pictures(folder, kind="folders"):
-    """A data set as somebody brings it: two classes of four pictures, 24 × 24."""
-    pixels = np.random.default_rng(0).integers(0, 255, (2, 4, 24, 24, 3), np.uint8)
-    folder.mkdir(parents=True)
-    if kind == "arrays":
-        np.save(folder / "x.npy", pixels.reshape(8, 24, 24, 3))
-        np.save(folder / "c.npy", np.eye(2)[np.repeat([0, 1], 4)])
-        return folder
-    for name, four in zip(("cats", "dogs"), pixels, strict=True):
-        (folder / name).mkdir()
-        for i, each in enumerate(four):
-            Image.fromarray(each).save(folder / name / f"{i}.png")
-    return folder
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused in one line; gives that line."""
+
+    def refused(*arguments):
+        try:
+            assert main(["train", *SHORT, *map(str, arguments)]) == 2
+        except SystemExit as stop:
+            assert stop.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return refused
 
 
-SHORT = ["--width", "16", "--device", "cpu", "--batch-size", "4", "--steps", "3"]
+def test_the_command_line_trains_and_saves(home, capsys):
+    out, state = home / "m.safetensors", home / "state.safetensors"
+    command = ["train", *SHORT, "--out", str(out), "--state", str(state)]
+    assert main([*command, "--steps", "4"]) == 0
+    assert "m.safetensors" in capsys.readouterr().out
+    got = load(out)
+    assert got.context == ("a", "b") and got.image_shape == (1, 8, 8)
+    assert got.meta["images_seen"] == 16 and not state.exists()
+    data = small_data()
+    assert same_data(data, got) and same_data(small_data(30), got) is False
+    assert same_data(data._replace(c=1 - data.c), got) is False
+    assert main([*command, "--minutes", "0.01"]) == 0
+    assert load(out).meta["steps"] >= 1
+
+
+def test_wrong_options_are_refused(home, refused):
+    (home / "state.safetensors").touch()
+    for options, why in (
+        (["--dataset", "spirtes"], "spirtes"),
+        (["--dataset", "sprites", "--size", "32"], "size: none for sprites"),
+        (["--minutes", "-1"], "--minutes: a number above 0"),
+        (["--minutes", "1", "--steps", "9"], "--minutes: not allowed with"),
+        (["--steps", "0"], "--steps: a whole number"),
+        (["--steps", "many"], "--steps: a whole number .* got 'many'"),
+        (["--warm", "-3"], "--warmup: a whole number"),
+        (["--width", "20"], "width: a multiple of 16"),
+        (["--device", "gpu"], "device: one of this machine"),
+        (["--out", home / "m.pt"], "--out: a .safetensors file"),
+        (["--out", home / "a.safetensors", "--state", home / "a.safetensors"], "--out"),
+        (["--state", home], "a folder, where a file is needed"),
+        (["--state", home / "state.safetensors"], "state.safetensors: not a readable"),
+    ):
+        assert re.search(why, refused("--out", home / "m.safetensors", *options))
+    assert not list(home.glob("**/m.*"))
+
+
+def flag(name):
+    return f"--{name.replace('_', '-')}"
+
+
+def other(name):
+    """What sets one setting as in OTHER."""
+    value = getattr(OTHER, name)
+    return [flag(name)] if value is True else [flag(name), str(value)]
+
+
+def test_each_setting_is_one_flag_with_its_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    said, hints = (
+        capsys.readouterr().out,
+        typing.get_type_hints(Settings, None, None, 1),
+    )
+    assert stop.value.code == 0
+    for name in NAMES:
+        assert len(re.findall(rf"^ +{flag(name)}\b(?!-)", said, re.M)) == 1
+        text, plain = re.escape(hints[name].__metadata__[1]), " ".join(said.split())
+        assert re.search(rf"{flag(name)}( [A-Z_0-9]+)? {text}", plain), name
+
+
+def test_every_setting_arrives(home):
+    out, command = (
+        home / "m.safetensors",
+        ["train", "--out", str(home / "m.safetensors")],
+    )
+    command += [word for name in NAMES for word in other(name)]
+    assert main([*command, "--width", "16", "--device", "cpu"]) == 0
+    assert Settings(**load(out).meta["settings"]) == OTHER
+
+
+def test_the_command_line_goes_on(home, capsys, refused):
+    state, out = home / "state.safetensors", home / "m.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    assert [update.step for update in islice(small_run(steps=6, files=files), 2)] == [
+        1,
+        2,
+    ]
+    where = ["--out", str(out), "--state", str(state)]
+    for name in NAMES:  # not read and ignored
+        line = refused(*where, *other(name))
+        assert f"({name})" in line and not out.exists()
+    assert main(["train", *SHORT, *where]) == 0
+    assert "goes on after update 2 of 6" in capsys.readouterr().out
+    assert load(out).meta["steps"] == 6 and not state.exists()
+
+
+# One's own images
 
 
 @pytest.mark.parametrize(
@@ -269,61 +371,54 @@ SHORT = ["--width", "16", "--device", "cpu", "--batch-size", "4", "--steps", "3"
     ],
 )
 def test_a_path_trains_and_loads(home, capsys, monkeypatch, kind, options, size, names):
-    own_pictures(home / "some where" / "my pets", kind)
+    small_folder(home / "some where" / "my pets", kind)
     monkeypatch.chdir(home)
     path = "some where/my pets"
-    assert main(["train", "--dataset", path, *SHORT, *options]) == 0
-    assert [file.name for file in home.glob("*/*.safetensors")] == [
-        "my pets.safetensors"
-    ]
-    checkpoint = load(path)
-    assert checkpoint.context == names and checkpoint.image_shape == (3, size, size)
-    assert checkpoint.meta["data"] == "my pets, 8 pictures"
+    assert main(["train", "--dataset", path, *SHORT, "--steps", "3", *options]) == 0
     said = capsys.readouterr()
     assert "my pets on cpu" in said.out + said.err and "some where/my" not in said.out
+    assert [p.name for p in home.glob("*/*.safetensors")] == ["my pets.safetensors"]
+    got = load(path)
+    assert got.context == names and got.image_shape == (3, size, size)
+    assert got.meta["data"] == "my pets, 8 images"
+    assert same_data(dataset(path, like=got), got)
     for same in ("my pets", home / path, f"{home / path}/"):
-        assert load(same).meta == checkpoint.meta
-    noise = torch.randn(2, *checkpoint.image_shape)
-    assert checkpoint.model(noise, torch.ones(2), torch.eye(2)).shape == noise.shape
+        assert load(same).meta == got.meta
+    noise = torch.randn(2, *got.image_shape)
+    assert got.model(noise, torch.ones(2), torch.eye(2)).shape == noise.shape
 
 
 def test_a_run_on_a_path_goes_on_from_its_state(home, capsys):
-    data = dataset(own_pictures(home / "pets"))
-    torch.manual_seed(0)
-    model, state = ContextUnet(3, 2, 16), home / "states" / "pets.safetensors"
-    updates = train(model, SCHEDULE, data, 3, 4, state=state, save_seconds=0)
-    list(itertools.islice(updates, 2))
-    assert main(["train", "--dataset", str(home / "pets"), *SHORT]) == 0
+    folder, state = small_folder(home / "pets"), home / "states" / "pets.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    list(islice(small_run(small_model(3), dataset(folder), steps=3, files=files), 2))
+    assert main(["train", "--dataset", str(folder), *SHORT, "--steps", "3"]) == 0
     assert "goes on after update 2 of 3" in capsys.readouterr().out
     assert not state.exists() and load("pets").meta["steps"] == 3
 
 
-def test_a_folder_named_as_a_shipped_data_set_never_takes_its_checkpoint(home, capsys):
-    for name in ("sprites", "Sprites"):
-        path = own_pictures(home / name / name)
-        command = ["train", "--dataset", str(path), *SHORT]
-        out, state = home / f"{name}-out.safetensors", home / "state.safetensors"
-        for some in ([], ["--out", str(out)], ["--state", str(state)]):
-            assert main([*command, *some]) == 2
-            said = capsys.readouterr().err
-            assert (
-                str(path) in said and "rename it" in said and "--out and --st" in said
-            )
-        assert not list(home.glob("**/*.safetensors"))
-        with pytest.raises(ValueError, match="rename it"):
-            load(path)
-        assert main([*command, "--out", str(out), "--state", str(state)]) == 0
-        assert load(out).meta["data"] == f"{name}, 8 pictures"
-        out.unlink()
-
-
-def test_a_path_without_a_checkpoint_says_how_to_train_it(home, capsys):
-    path = own_pictures(home / "my pets")
-    with pytest.raises(
-        ValueError, match="there are none;.*make train DATASET='"
-    ) as said:
+@pytest.mark.parametrize("name", ["sprites", "Sprites"])
+def test_a_folder_named_as_a_shipped_data_set_never_takes_its_checkpoint(
+    home, refused, name
+):
+    path = small_folder(home / name / name)
+    out, state = home / "out.safetensors", home / "state.safetensors"
+    command = ["--dataset", str(path), "--steps", "3"]
+    for some in ([], ["--out", out], ["--state", state]):
+        line = refused(*command, *some)
+        assert str(path) in line and "rename it" in line and "--out and --st" in line
+    assert not list(home.glob("**/*.safetensors"))
+    with pytest.raises(ValueError, match="rename it"):
         load(path)
-    assert f"make train DATASET='{path}'" in str(said.value)
-    for wrong in (["nowhere"], [str(path), "--size", "9"], ["sprites", "--size", "32"]):
-        assert main(["train", *SHORT, "--dataset", *wrong]) == 2
-        assert capsys.readouterr().err.startswith("error: ")
+    command += ["--out", str(out), "--state", str(state)]
+    assert main(["train", *SHORT, *command]) == 0
+    assert load(out).meta["data"] == f"{name}, 8 images"
+
+
+def test_a_path_without_a_checkpoint_says_how_to_train_it(home, refused):
+    path = small_folder(home / "my pets")
+    with pytest.raises(ValueError, match="there are none;.* train --dataset") as said:
+        load(path)
+    assert str(said.value).endswith(f"--dataset '{path}'")
+    for wrong in (["nowhere"], [path, "--size", "9"]):
+        refused("--dataset", *wrong)

@@ -4,25 +4,18 @@ import copy
 
 import pytest
 import torch
+from small import small_model, with_all_weights
 
 from lesson_utils import Attention, ContextUnet, ResBlock, time_embedding
 
 
-def lively(model):
-    """The model with no weight at zero, so that every path through it counts."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def model():
-    return lively(ContextUnet(3, 5, 16))
+    return small_model(3, 5, lively=True).eval()
 
 
-def inputs(n=4, channels=3, size=(16, 16), seed=1):
-    g = torch.Generator().manual_seed(seed)
+def inputs(n=4, channels=3, size=(16, 16)):
+    g = torch.Generator().manual_seed(1)
     x = torch.randn(n, channels, *size, generator=g)
     return x, torch.rand(n, generator=g), torch.rand(n, 5, generator=g)
 
@@ -30,16 +23,15 @@ def inputs(n=4, channels=3, size=(16, 16), seed=1):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(16, 16), (28, 28), (4, 4), (8, 20), (36, 12)])
 def test_any_size_divisible_by_4(channels, size):
-    model = ContextUnet(channels, 10, 16)
-    x, t, _ = inputs(2, channels, size)
-    assert model(x, t, torch.rand(2, 10)).shape == x.shape
+    x, t, c = inputs(2, channels, size)
+    assert small_model(channels, 5)(x, t, c).shape == x.shape
 
 
 def test_no_context_is_rows_of_zeros(model):
     x, t, c = inputs()
     assert torch.equal(model(x, t), model(x, t, 0 * c))
     assert not torch.allclose(model(x, t), model(x, t, c), atol=1e-3)
-    without = lively(ContextUnet(3, 0, 16))
+    without = small_model(3, 0, lively=True)
     assert torch.equal(without(x, t), without(x, t, torch.zeros(4, 0)))
 
 
@@ -72,10 +64,8 @@ def test_same_input_same_output_in_both_modes(model):
 
 def test_an_image_does_not_depend_on_its_batch(model):
     x, t, c = inputs(6)
-    alone = torch.cat(
-        [model(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(6)]
-    )
-    assert torch.allclose(model(x, t, c), alone, atol=1e-4)
+    alone = [model(*(each[i : i + 1] for each in (x, t, c))) for i in range(6)]
+    assert torch.allclose(model(x, t, c), torch.cat(alone), atol=1e-4)
 
 
 def test_double_precision_gives_the_same_more_exactly(model):
@@ -86,12 +76,10 @@ def test_double_precision_gives_the_same_more_exactly(model):
 
 
 def test_gradients_reach_every_weight():
-    model = lively(ContextUnet(3, 5, 16))
-    x, t, c = inputs()
-    model(x, t, c).square().mean().backward()
-    assert all(
-        p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters()
-    )
+    model = small_model(3, 5, lively=True)
+    model(*inputs()).square().mean().backward()
+    grads = [p.grad for p in model.parameters()]
+    assert all(g is not None and g.abs().max() > 0 for g in grads)
 
 
 def test_the_default_is_within_its_budget():
@@ -108,8 +96,8 @@ def test_time_embedding_tells_all_times_apart():
 
 
 def test_attention_sees_every_place_and_only_its_image():
-    attention = lively(Attention(32))
-    x = torch.randn(2, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    attention, x = with_all_weights(Attention(32)), torch.randn(2, 32, 4, 4)
     moved = x.clone()
     moved[0, :, 3, 3] += 5
     change = (attention(moved) - attention(x)).abs().amax(1)

@@ -10,19 +10,19 @@ import imageio.v3 as iio
 import ipywidgets
 import pytest
 import torch
+from small import small_checkpoint, small_model
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lesson_utils import ContextUnet, Schedule, initial_noise, playground, save
-from lesson_utils.widgets import SEEDS
+from lesson_utils import Schedule, initial_noise, playground, save, widgets
+
+MILD = Schedule(torch.linspace(1, 0.3, 41))  # so that guesses are no extremes
+SHORT = Schedule(torch.linspace(1, 0.3, 7))
 
 
 def keep(folder, names=("cat", "<dog>"), channels=1):
-    torch.manual_seed(0)
-    model = ContextUnet(channels, len(names), 16)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
     path = folder / "tiny.safetensors"
-    mild = Schedule(torch.linspace(1, 0.3, 41))  # so that its guesses are no extremes
-    save(path, model, mild, names, (channels, 8, 8))
+    model = small_model(channels, len(names), lively=True)
+    save(path, model, MILD, names, (channels, 8, 8))
     return path
 
 
@@ -34,7 +34,7 @@ def path(tmp_path):
 @pytest.fixture
 def play(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    return playground(path, 2)
+    return playground(path, 2, "cpu")
 
 
 def sources(play):
@@ -211,8 +211,7 @@ def test_noise_that_is_not_held_is_new_for_each_drawing(play):
     assert play.seed.value == 0
     play.hold.value = False
     seeds, sizes = [0], evaluations(play)
-    for change in (("guidance", 1.0), ("steps", 3), ("prompt", "<dog>")):
-        name, value = change
+    for name, value in (("guidance", 1.0), ("steps", 3), ("prompt", "<dog>")):
         getattr(play, name).value = value
         seeds.append(play.seed.value)
     assert len(set(seeds)) == 4 and len(sizes) == 8 + 3 + 3
@@ -229,12 +228,12 @@ def test_the_dice_never_stay_and_leave_the_numbers_of_the_notebook(play, monkeyp
     assert torch.equal(torch.get_rng_state(), states[1])
     for least in (True, False):
         number = (lambda n: 0) if least else (lambda n: n - 1)
-        monkeypatch.setattr("lesson_utils.widgets.secrets.randbelow", number)
-        for seed in (0, SEEDS - 1):
+        monkeypatch.setattr(widgets.secrets, "randbelow", number)
+        for seed in (0, widgets.SEEDS - 1):
             with play.quietly():
                 play.seed.value = seed
                 play.dice.click()
-            assert play.seed.value != seed and 0 <= play.seed.value < SEEDS
+            assert play.seed.value != seed and 0 <= play.seed.value < widgets.SEEDS
 
 
 # What goes wrong stands in the panel
@@ -246,7 +245,7 @@ def test_what_goes_wrong_stands_in_the_status(play, monkeypatch, kind):
         raise kind("no <such> memory")
 
     first = source(play)
-    monkeypatch.setattr("lesson_utils.widgets.ddim", fails)
+    monkeypatch.setattr(widgets, "ddim", fails)
     play.seed.value = 7
     assert 'role="alert"' in play.status.value
     assert "no &lt;such&gt; memory" in play.status.value
@@ -271,6 +270,40 @@ def test_a_name_that_is_none_of_ours_is_refused():
         playground("nobody")
 
 
+# Its device
+
+
+@pytest.mark.parametrize("device, used", [(None, "best"), ("cpu", "cpu")])
+def test_the_best_device_is_taken_unless_another_is_named(monkeypatch, device, used):
+    monkeypatch.setattr(widgets, "best_device", lambda: "best")
+    monkeypatch.setattr(widgets, "load", lambda *arguments: arguments)
+    monkeypatch.setattr(widgets, "Playground", lambda *arguments: arguments)
+    path = "a/tiny.safetensors"
+    assert playground(path, 3.0, device) == ((path, used), "tiny", 3)
+
+
+def test_the_network_s_device_does_the_work_and_the_cpu_shows_it(monkeypatch):
+    """No GPU is needed: fake tensors know their device, and refuse another's."""
+    shown, used = [], []
+    monkeypatch.setattr(widgets, "markup", lambda x, *_: (str(shown.extend(x)), ""))
+    monkeypatch.setattr(widgets, "gif", lambda x, *_: shown.extend(x) or b"GIF8")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        with torch.device("cuda"):
+            checkpoint = small_checkpoint()._replace(schedule=SHORT)
+        checkpoint.model.register_forward_hook(
+            lambda _, given, eps: used.extend(t.device.type for t in (*given, eps))
+        )
+        play = widgets.Playground(checkpoint, "tiny", 2)
+        for name, value in (("guidance", 2.0), ("eta", 0.5), ("sampler", "DDPM")):
+            getattr(play, name).value = value
+            assert "evaluations" in said(play)
+        play.moment.value = 0
+        play.save.click()
+        assert said(play).startswith("saved")
+    assert len(used) == 4 * (2 + 2 + 2 + 6) and set(used) == {"cuda"}
+    assert len(shown) == 4 + 2 + 7 and {x.device.type for x in shown} == {"cpu"}
+
+
 # The film
 
 
@@ -279,7 +312,7 @@ def test_the_film_shows_x_t_and_the_guess_and_ends_with_the_result(play):
     assert play.moment.value == play.moment.max == 8
     play.moment.value = 0
     noise = initial_noise(2, (1, 8, 8)).half()
-    assert torch.equal(play.film[0][1], noise)
+    assert torch.equal(play.drawn.film[0][1], noise)
     assert "x_t at t = 40" in play.image.value and len(sources(play)) == 2
     noise, guess = sources(play)
     play.moment.value = 4
@@ -329,7 +362,7 @@ def test_the_film_is_saved_as_a_gif(play, tmp_path):
 
 
 def test_a_long_film_is_saved_in_part_but_with_its_end(play, tmp_path, monkeypatch):
-    monkeypatch.setattr("lesson_utils.widgets.GIF_FRAMES", 10)
+    monkeypatch.setattr(widgets, "GIF_FRAMES", 10)
     play.sampler.value = "DDPM"
     play.save.click()
     film = iio.imread(tmp_path / "tiny-ddpm-40-seed0.gif")
@@ -427,11 +460,11 @@ def test_stop_shows_how_far_it_came(play):
         return first
 
     first = asyncio.run(cell())
-    done = len(play.film)
+    done = len(play.drawn.film)
     assert 1 <= done <= 8 and play.stop.disabled and play.progress.value == done
     assert said(play).startswith(f"stopped at t = {40 - done}: {done} evaluations")
     assert f"the guess of x_0, stopped at t = {40 - done}<" in play.image.value
-    assert torch.allclose(play.pictures, play.film[-1][2].float(), atol=1e-2)
+    assert torch.allclose(play.pictures, play.drawn.film[-1][2].float(), atol=1e-2)
     assert source(play) != first and play.moment.max == done
     play.sampler.value = "DDIM"
     assert source(play) == first
@@ -481,7 +514,7 @@ def test_a_task_may_be_cancelled(play):
 def test_the_bar_moves_while_ddpm_draws_but_not_at_each_step(play, monkeypatch):
     clock = iter(range(10_000))
     timer = SimpleNamespace(perf_counter=lambda: next(clock) * 0.03)
-    monkeypatch.setattr("lesson_utils.widgets.time", timer)
+    monkeypatch.setattr(widgets, "time", timer)
     seen = []
     play.progress.observe(lambda change: seen.append(change.new), "value")
     play.sampler.value = "DDPM"

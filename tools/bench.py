@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -21,10 +22,13 @@ import torch
 from torch import Tensor
 
 from lesson_utils import (
+    Checkpoint,
     ContextUnet,
     Schedule,
+    Settings,
     dataset,
     ddim,
+    ddim_step,
     ddpm,
     draw_sprites,
     gif,
@@ -35,10 +39,11 @@ from lesson_utils import (
     playground,
     train,
 )
-from lesson_utils.cli import machine
-from tools.blocks import fill
+from lesson_utils.quality.card import fill
+from lesson_utils.support.device import machine
+from lesson_utils.support.files import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+MFLOP_TARGET = "at most 320, aim 160"
 
 
 def in_turns(rounds: int, **actions: Callable[[], object]) -> dict[str, float]:
@@ -65,67 +70,88 @@ def row(what: str, value: float, unit: str, target: str, met: bool | None, **det
     }
 
 
+def classes_in_turn(n: int, checkpoint: Checkpoint) -> Tensor:
+    """A context (n,K): one class after the other."""
+    K = len(checkpoint.context)
+    return torch.eye(K)[torch.arange(n) % K]
+
+
+def network_alone(checkpoint: Checkpoint, x: Tensor, c: Tensor, steps: int = 20):
+    """The evaluations that DDIM makes, and nothing else."""
+
+    @torch.no_grad()
+    def evaluate():
+        for t in checkpoint.schedule.timesteps(steps)[:-1]:
+            checkpoint.model(x, torch.full((len(x),), t / checkpoint.schedule.T), c)
+
+    return evaluate
+
+
 def bench_samplers(name: str, n: int = 8, rounds: int = 3) -> list[dict]:
     """DDIM-20 beside DDPM-500, and beside its 20 network evaluations alone."""
     ck = load(name)
-    x = initial_noise(n, ck.image_shape)
-    c = torch.eye(len(ck.context))[torch.arange(n) % len(ck.context)]
+    x, c = initial_noise(n, ck.image_shape), classes_in_turn(n, ck)
     eps_fn = guide(ck.model, c)
 
-    @torch.no_grad()
-    def network_alone():
-        for t in ck.schedule.timesteps(20)[:-1]:
-            ck.model(x, torch.full((n,), t / ck.schedule.T), c)
+    def ddim_20():
+        last(ddim(eps_fn, x, ck.schedule, 20))
 
-    both = in_turns(
-        rounds,
-        ddim_20=lambda: last(ddim(eps_fn, x, ck.schedule, 20)),
-        ddpm_500=lambda: last(ddpm(eps_fn, x, ck.schedule)),
-    )
-    bare = in_turns(
-        10 * rounds,
-        ddim_20=lambda: last(ddim(eps_fn, x, ck.schedule, 20)),
-        network=network_alone,
-    )
+    def ddpm_500():
+        last(ddpm(eps_fn, x, ck.schedule))
+
+    both = in_turns(rounds, ddim_20=ddim_20, ddpm_500=ddpm_500)
+    bare = in_turns(10 * rounds, ddim_20=ddim_20, network=network_alone(ck, x, c))
     faster = both["ddpm_500"] / both["ddim_20"]
+    what = f"DDIM-20 against DDPM-500, {n} {name}"
+    first = row(what, faster, "× faster", "at least 24 of 25", faster >= 24, **both)
     cost = bare["ddim_20"] / bare["network"]
-    return [
-        row(
-            f"DDIM-20 against DDPM-500, {n} {name}",
-            faster,
-            "× faster",
-            "at least 24 of 25",
-            faster >= 24,
-            **both,
-        ),
-        row(
-            f"DDIM-20 against its evaluations alone, {n} {name}",
-            cost,
-            "× the time",
-            "at most 1.05",
-            cost <= 1.05,
-            **bare,
-        ),
-    ]
+    what = f"DDIM-20 against its evaluations alone, {n} {name}"
+    return [first, row(what, cost, "× the time", "at most 1.05", cost <= 1.05, **bare)]
+
+
+def bench_checked(calls: int = 1000, rounds: int = 20) -> list[dict]:
+    """What a loop calls, checked and plain: the one whose rules cost the most."""
+    schedule = Schedule.linear()
+    x, eps = torch.randn(2, 8, 3, 16, 16)
+    t = torch.arange(1, 9)
+    model = ContextUnet(3, 5)
+    cases = {
+        "ddim": (ddim, (model, x, schedule, 20)),  # makes the generator alone
+        "ddim_step": (ddim_step, (x, eps, 0.5, 0.6)),
+        "add_noise": (Schedule.add_noise, (schedule, x, t, eps)),
+    }
+
+    def repeated(function: Callable, arguments: tuple):
+        for _ in range(calls):
+            function(*arguments)
+
+    extra = {}
+    for name, (function, arguments) in cases.items():
+        took = in_turns(
+            rounds,
+            checked=partial(repeated, function, arguments),
+            plain=partial(repeated, function.__wrapped__, arguments),
+        )
+        extra[name] = (took["checked"] - took["plain"]) / calls * 1e6
+    most = max(extra.values())
+    what = f"A checked call over the plain one, {max(extra, key=extra.get)}"
+    return [row(what, most, "µs", "at most 30", most <= 30, **extra)]
 
 
 def bench_playground(name: str, n: int = 8, rounds: int = 20) -> list[dict]:
-    """From a control that is let go to the picture, beside the evaluations alone."""
+    """From a control that is let go to the images, beside the evaluations alone."""
     panel = playground(name, n)
     ck, seeds = panel.checkpoint, count(1)
     x, c = initial_noise(n, ck.image_shape), panel.c.repeat(n, 1)
-
-    @torch.no_grad()
-    def network_alone():
-        for t in ck.schedule.timesteps(20)[:-1]:
-            ck.model(x, torch.full((n,), t / ck.schedule.T), c)
 
     async def another_seed():  # as in a notebook, whose kernel is an event loop
         panel.seed.value = next(seeds)
         await panel.task
 
     took = in_turns(
-        rounds, playground=lambda: asyncio.run(another_seed()), network=network_alone
+        rounds,
+        playground=lambda: asyncio.run(another_seed()),
+        network=network_alone(ck, x, c),
     )
     cost = took["playground"] / took["network"]
     what = f"The playground against its 20 evaluations alone, {n} {name}"
@@ -133,27 +159,27 @@ def bench_playground(name: str, n: int = 8, rounds: int = 20) -> list[dict]:
 
 
 def usual_gif(frames: list[Tensor]) -> bytes:
-    """The film as it is usually made: matplotlib clears and draws every axis anew."""
+    """The GIF as it is usually made: matplotlib clears and draws every axis anew."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     from matplotlib.animation import FuncAnimation, PillowWriter
 
     figure, axes = plt.subplots(4, 8, figsize=(8, 4))
-    pictures = [(x.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).numpy() for x in frames]
+    shown = [(x.clamp(-1, 1) / 2 + 0.5).permute(0, 2, 3, 1).numpy() for x in frames]
 
     def draw(i: int):
         drawn = []
-        for axis, picture in zip(axes.flat, pictures[i], strict=True):
+        for axis, image in zip(axes.flat, shown[i], strict=True):
             axis.clear()
             axis.set_xticks([])
             axis.set_yticks([])
-            drawn.append(axis.imshow(picture))
+            drawn.append(axis.imshow(image))
         return drawn
 
-    film = FuncAnimation(figure, draw, frames=len(frames), blit=False)
+    animation = FuncAnimation(figure, draw, frames=len(frames), blit=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "usual.gif"
-        film.save(path, dpi=100, writer=PillowWriter(fps=16))
+        animation.save(path, dpi=100, writer=PillowWriter(fps=16))
         plt.close(figure)
         return path.read_bytes()
 
@@ -161,41 +187,25 @@ def usual_gif(frames: list[Tensor]) -> bytes:
 def bench_gif(name: str, rounds: int = 2) -> list[dict]:
     """32 sprites × 25 frames at 4×, from a real trajectory, beside the usual way."""
     ck = load(name)
-    x = initial_noise(32, ck.image_shape)
-    c = torch.eye(len(ck.context))[torch.arange(32) % len(ck.context)]
+    x, c = initial_noise(32, ck.image_shape), classes_in_turn(32, ck)
     frames = [step.x for step in ddim(guide(ck.model, c), x, ck.schedule, 25)]
     size = {}
 
-    def keep(key: str, data: bytes):
-        size[key] = len(data)
+    def ours():
+        for _ in range(5):
+            size["ours"] = len(gif(frames, columns=8))
 
-    took = in_turns(
-        rounds,
-        gif=lambda: [keep("ours", gif(frames, columns=8)) for _ in range(5)],
-        usual=lambda: keep("usual", usual_gif(frames)),
-    )
-    faster = 5 * took["usual"] / took["gif"]
+    def usual():
+        size["usual"] = len(usual_gif(frames))
+
+    took = in_turns(rounds, gif=ours, usual=usual)
     took["gif"] /= 5
+    faster = took["usual"] / took["gif"]
+    what = "GIF of 32 sprites × 25 frames against matplotlib's"
+    first = row(what, faster, "× faster", "at least 100", faster >= 100, **took)
     share = size["ours"] / size["usual"]
-    return [
-        row(
-            "GIF of 32 sprites × 25 frames against matplotlib's",
-            faster,
-            "× faster",
-            "at least 100",
-            faster >= 100,
-            **took,
-        ),
-        row(
-            "Size of that GIF against matplotlib's",
-            share,
-            "× the bytes",
-            "at most 1",
-            share <= 1,
-            ours=size["ours"],
-            usual=size["usual"],
-        ),
-    ]
+    what = "Size of that GIF against matplotlib's"
+    return [first, row(what, share, "× the bytes", "at most 1", share <= 1, **size)]
 
 
 def bench_forward(rounds: int = 40) -> list[dict]:
@@ -212,33 +222,25 @@ def bench_forward(rounds: int = 40) -> list[dict]:
             )
         mflop = took["forward"] / took["product"] * 2 * 2048**3 / 32 / 1e6
         kind = str(dtype).removeprefix("torch.")
-        target = ("at most 320, aim 160", mflop <= 320) if not lower else ("none", None)
+        target, met = ("none", None) if lower else (MFLOP_TARGET, mflop <= 320)
         what = f"Forward of a sprite, {kind}"
-        rows.append(row(what, mflop, "MFLOP of matrix product", *target, **took))
+        rows.append(row(what, mflop, "MFLOP of matrix product", target, met, **took))
     return rows
 
 
 def bench_training(updates: int = 40) -> list[dict]:
     """Updates of the recipe that made the shipped checkpoint."""
-    data, times = dataset("sprites"), []
+    data, rows = dataset("sprites"), []
     for bfloat16 in (False, True):
-        model, clock = ContextUnet(3, 5), []
-        for _ in islice(
-            train(model, Schedule.linear(), data, 1000, bfloat16=bfloat16), updates
-        ):
-            clock.append(time.perf_counter())
-        times.append(median(b - a for a, b in pairwise(clock[5:])))
-    return [
-        row(
-            f"Training at batch 64, {kind}",
-            64 / seconds,
-            "sprites a second",
-            "none",
-            None,
-            update=seconds,
-        )
-        for kind, seconds in zip(("float32", "bfloat16"), times, strict=True)
-    ]
+        settings = Settings(steps=1000, bfloat16=bfloat16)
+        run = train(ContextUnet(3, 5), Schedule.linear(), data, settings)
+        clock = [time.perf_counter() for _ in islice(run, updates)]
+        seconds = median(b - a for a, b in pairwise(clock[5:]))
+        rate = settings.batch_size / seconds
+        kind = "bfloat16" if bfloat16 else "float32"
+        what = f"Training at batch {settings.batch_size}, {kind}"
+        rows.append(row(what, rate, "sprites a second", "none", None, update=seconds))
+    return rows
 
 
 def bench_drawing(n: int = 20_000, rounds: int = 3) -> list[dict]:
@@ -272,15 +274,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "build/bench.json")
     parser.add_argument("--readme", action="store_true", help="also into the project")
     chosen = parser.parse_args()
-    rows = []
-    for part in (
-        lambda: bench_samplers("sprites"),
-        lambda: bench_playground("sprites"),
-        lambda: bench_gif("sprites"),
+    parts = [
+        partial(bench_samplers, "sprites"),
+        bench_checked,
+        partial(bench_playground, "sprites"),
+        partial(bench_gif, "sprites"),
         bench_forward,
         bench_training,
         bench_drawing,
-    ):
+    ]
+    rows = []
+    for part in parts:
         rows += part()
         print(f"measured: {rows[-1]['what']}", file=sys.stderr)
     result = {"machine": machine("cpu"), "rows": rows}

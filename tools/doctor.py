@@ -16,11 +16,8 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = [
-    *("torch", "torchvision", "numpy", "safetensors", "matplotlib", "pillow"),
-    *("imageio", "tqdm", "ipywidgets", "ipykernel", "jupyterlab", "nbclient"),
-    "nbformat",
-]
+PACKAGES = """torch torchvision numpy safetensors torchmetrics matplotlib pillow imageio
+tqdm ipywidgets ipykernel jupyterlab nbclient nbformat""".split()
 FETCH = "get it back with `git checkout checkpoints`, or clone again"
 REINSTALL = "run `make setup`, or the pip lines of README.md"
 
@@ -49,26 +46,23 @@ def check_packages() -> list[str]:
 
 
 def check_torch() -> list[str]:
-    """Import the pair, and name the device that training would use."""
+    """Import the pair, and name the best device here."""
     for name in ("torch", "torchvision"):
         try:
             importlib.import_module(name)
         except Exception as error:
             return [explain(name, error)]
-    import torch
-
-    if torch.cuda.is_available():
-        device = f"CUDA: {torch.cuda.get_device_name()}"
-    elif torch.backends.mps.is_available():
-        device = "MPS: Apple's graphics processor"
-    else:
-        device = f"CPU: {torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    show("device", device)
+    try:
+        from lesson_utils.support.device import best_device, machine
+    except Exception as error:
+        return [explain("lesson_utils", error)]
+    device = best_device()
+    show("device", f"{device}: {machine(device)}")
     return []
 
 
 def explain(name: str, error: Exception) -> str:
-    """In plain words, why torch or torchvision does not import."""
+    """In plain words, why a package does not import."""
     if "torchvision::nms" in str(error):
         return (
             "torch and torchvision are not built for each other (typical: a CPU-only "
@@ -113,7 +107,7 @@ def check_checkpoints(folder: Path) -> list[str]:
     try:
         from lesson_utils import load
     except Exception as error:
-        return [f"lesson_utils does not import ({type(error).__name__}: {error})"]
+        return [explain("lesson_utils", error)]
     paths = sorted(folder.glob("*.safetensors"))
     trouble = [] if paths else [f"no checkpoint in {folder}: {FETCH}"]
     for path in paths:

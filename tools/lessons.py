@@ -1,11 +1,8 @@
-"""Execute the lessons.
+"""Execute the lessons: `python tools/lessons.py [--in-place] [lesson ...]`.
 
-    python tools/lessons.py build [lesson ...]      into build/lessons/
-    python tools/lessons.py refresh [lesson ...]    in place, to commit their outputs
-
-Both run a copy of lessons/, so a lesson that writes assets/x.gif writes beside the
-executed copy. `refresh` then brings the notebook and the pictures back, and only
-when the lesson ran without a problem. Exit status 1: at least one lesson had one.
+A lesson runs in a copy of lessons/, so one that writes assets/x.gif writes beside the
+executed copy, in build/lessons/. With --in-place the notebook and the images come back
+to be committed, if the lesson ran without a problem. Exit status 1: one had a problem.
 """
 
 from __future__ import annotations
@@ -36,8 +33,8 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "lessons"
 BUILD = ROOT / "build" / "lessons"
-# The modules that the lessons build, each name in one lesson.
-CORE = ["schedule", "unet", "sampling", "solvers", "training"]
+# The taught core: what the lessons build, each name in one lesson.
+CORE = ["schedule", "unet", "sampling", "solvers", "training", "distilling"]
 CELL_TIMEOUT = 900  # seconds; a lesson takes at most 180 on two cores
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -63,7 +60,7 @@ class Run:
     lesson: str
     seconds: float
     cells: int
-    pictures: int
+    images: int
     kilobytes: int
     problems: list[str]
 
@@ -74,7 +71,7 @@ def lesson_paths(folder: Path = LESSONS) -> list[Path]:
 
 
 def copy_lessons(folder: Path) -> None:
-    """Copy lessons/, pictures included, to `folder`."""
+    """Copy lessons/, images included, to `folder`."""
     hidden = shutil.ignore_patterns(".*")
     shutil.copytree(LESSONS, folder, ignore=hidden, dirs_exist_ok=True)
 
@@ -122,7 +119,7 @@ def run_lesson(path: Path, on_cell: Callable[[], None] = lambda: None) -> Run:
         lesson=path.stem,
         seconds=round(seconds, 1),
         cells=len(code_cells(nb)),
-        pictures=sum(map(is_picture, outputs(nb))),
+        images=sum(map(is_image, outputs(nb))),
         kilobytes=path.stat().st_size // 1000,
         problems=found,
     )
@@ -142,14 +139,13 @@ def this_python(scratch: str) -> AsyncKernelManager:
 
 def kernel_environment(scratch: str) -> dict[str, str]:
     """The environment of a lesson's kernel: quiet, and nobody's personal set-up."""
+    found = [str(ROOT), os.environ.get("PYTHONPATH")]
     env = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-        ),
+        "PYTHONPATH": os.pathsep.join(filter(None, found)),
         "IPYTHONDIR": scratch,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    env.pop("MPLBACKEND", None)  # pictures go into the notebook
+    env.pop("MPLBACKEND", None)  # figures go into the notebook
     return env
 
 
@@ -158,11 +154,11 @@ def outputs(nb: NotebookNode) -> Iterator[NotebookNode]:
         yield from cell.outputs
 
 
-def is_picture(output: NotebookNode) -> bool:
+def is_image(output: NotebookNode) -> bool:
     data = output.get("data", {})
-    return any(kind.startswith("image/") for kind in data) or "<img" in "".join(
-        data.get("text/html", "")
-    )
+    if "<img" in "".join(data.get("text/html", "")):
+        return True
+    return any(kind.startswith("image/") for kind in data)
 
 
 def problems(nb: NotebookNode) -> list[str]:
@@ -218,13 +214,13 @@ def write(nb: NotebookNode, path: Path) -> None:
 def summary(runs: list[Run]) -> str:
     """The runs as a Markdown table."""
     rows = [
-        "| lesson | seconds | cells | pictures | KB | |",
+        "| lesson | seconds | cells | images | KB | |",
         "|---|---:|---:|---:|---:|---|",
     ]
     for run in runs:
         verdict = "failed" if run.problems else "ok"
         rows.append(
-            f"| {run.lesson} | {run.seconds:.1f} | {run.cells} | {run.pictures} "
+            f"| {run.lesson} | {run.seconds:.1f} | {run.cells} | {run.images} "
             f"| {run.kilobytes} | {verdict} |"
         )
     rows.append(f"| all | {sum(run.seconds for run in runs):.1f} | | | | |")
@@ -252,21 +248,22 @@ def build(lessons: list[str]) -> list[Run]:
     return runs
 
 
-def refresh(lessons: list[str]) -> list[Run]:
-    """Execute the lessons in a copy; bring back what ran without a problem."""
+def execute_in_place(lessons: list[str]) -> list[Run]:
+    """Execute each lesson in a copy; bring back what ran without a problem."""
     runs = []
     with tempfile.TemporaryDirectory(prefix="lessons-") as folder:
         for lesson in lessons:
             copy = Path(folder) / Path(lesson).stem
             copy_lessons(copy)
-            runs.append(run_aloud(copy / lesson))
-            if not runs[-1].problems:
+            run = run_aloud(copy / lesson)
+            if not run.problems:
                 bring_back(copy, lesson)
+            runs.append(run)
     return runs
 
 
 def bring_back(copy: Path, lesson: str) -> None:
-    """Put an executed lesson and the pictures it changed into lessons/."""
+    """Put an executed lesson and the images it changed into lessons/."""
     for new in [copy / lesson, *sorted((copy / "assets").glob("*"))]:
         old = LESSONS / new.relative_to(copy)
         if not old.exists() or old.read_bytes() != new.read_bytes():
@@ -278,9 +275,11 @@ def bring_back(copy: Path, lesson: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=["build", "refresh"])
+    parser = argparse.ArgumentParser(description="Execute the lessons.")
     parser.add_argument("lessons", nargs="*", help="for instance 05_ddim; default: all")
+    parser.add_argument(
+        "--in-place", action="store_true", help="to commit them; else build/lessons/"
+    )
     options = parser.parse_args(arguments)
     known = [path.name for path in lesson_paths()]
     if not known:
@@ -289,8 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
     for lesson in wanted:
         if lesson not in known:
             parser.error(f"no lesson {lesson}; there are {', '.join(known)}")
-    command = {"build": build, "refresh": refresh}[options.command]
-    runs = command([lesson for lesson in known if not wanted or lesson in wanted])
+    chosen = [lesson for lesson in known if not wanted or lesson in wanted]
+    runs = execute_in_place(chosen) if options.in_place else build(chosen)
     print(f"\n{summary(runs)}")
     return 1 if any(run.problems for run in runs) else 0
 

@@ -59,7 +59,7 @@ def mend(row: ET.Element) -> None:
         last = i + 1 == len(children) or is_operator(children[i + 1])
         if "minsize" in child.attrib:  # \big(
             form = "postfix" if text in ")]}" else "prefix"
-            child.attrib |= {"stretchy": "true", "form": form}
+            child.attrib.update(stretchy="true", form=form)
             if name in ("msub", "msup", "msubsup"):  # or Chromium shrinks it
                 row[0] = ET.Element(f"{NAMESPACE}mrow")
                 row[0].append(child)

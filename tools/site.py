@@ -34,7 +34,7 @@ NAME = "Diffusion in Twenty Steps"
 SLIDERS = re.compile(r"\b(?:playground|interact|interactive|interactive_output)\(")
 NOTE = (
     '<p class="note">This cell shows sliders, which need a running kernel '
-    "(<code>make lab</code>). The picture below shows what they do.</p>\n"
+    "(<code>make lab</code>). The image below shows what they do.</p>\n"
 )
 FRAME = """\
 <!doctype html>
@@ -56,14 +56,14 @@ FRAME = """\
 class Page(IPythonRenderer):
     """HTML for the Markdown of one file of the project, `source`.
 
-    places: source file -> its page. `title` becomes the first heading, `pictures` the
+    places: source file -> its page. `title` becomes the first heading, `images` the
     files that it shows.
     """
 
     def __init__(self, source: str, places: dict[str, str], root: Path):
         super().__init__(escape=False)
         self.source, self.places, self.root = source, places, root
-        self.title, self.slugs, self.pictures = "", Counter(), set()
+        self.title, self.slugs, self.images = "", Counter(), set()
 
     def heading(self, text: str, level: int, **_) -> str:
         words = html.unescape(re.sub(r"<[^>]*>", "", text)).strip()
@@ -87,8 +87,8 @@ class Page(IPythonRenderer):
     def image(self, text: str, url: str, title: str | None = None) -> str:
         path = self.beside(url)
         if not (self.root / path).is_file():
-            raise ValueError(f"the picture {url} is no file of the project")
-        self.pictures.add(path)
+            raise ValueError(f"the image {url} is no file of the project")
+        self.images.add(path)
         return super().image(text, url, title)
 
     def beside(self, path: str) -> str:
@@ -130,7 +130,7 @@ def cells(nb: NotebookNode, markdown: Callable[[str], str]) -> Iterator[str]:
 
 
 def shown(output: NotebookNode, markdown: Callable[[str], str]) -> str:
-    """One output as HTML. Raises ValueError for a picture that is no HTML."""
+    """One output as HTML. Raises ValueError for an image that is no HTML."""
     data = output.get("data", {})
     if "text/html" in data:
         return data["text/html"]
@@ -189,7 +189,7 @@ def build(out: Path, root: Path = ROOT) -> Path:
     """Write the site of the project at root into the folder out; gives its start page.
 
     An older site at out is replaced, once the new one is complete in memory. Raises
-    ValueError if out holds anything else, or if a formula, picture or output cannot be
+    ValueError if out holds anything else, or if a formula, image or output cannot be
     shown.
     """
     if out.exists() and any(out.iterdir()) and not (out / "style.css").is_file():
@@ -212,9 +212,9 @@ def build(out: Path, root: Path = ROOT) -> Path:
             nav=navigation(page, [pages[lesson] for lesson in lessons]),
         )
         path.write_text(text, encoding="utf-8")
-    for picture in sorted(set.union(*(page.pictures for page in pages.values()))):
-        (out / picture).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / picture, out / picture)
+    for image in sorted(set.union(*(page.images for page in pages.values()))):
+        (out / image).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / image, out / image)
     (out / "style.css").write_text(style(), encoding="utf-8")
     return out / places[START]
 

@@ -1,0 +1,1 @@
+"""How good are samples? A judge, metrics, experiments over samplers, reports."""

@@ -1,0 +1,344 @@
+"""Quality and time over the steps and η of a sampler: table 1 of the DDIM paper.
+
+`evaluate` has three parts: plan what is to be done and refuse what cannot be, sample a
+cell of the table, judge a cell. What was done is never done again.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product, repeat
+from pathlib import Path
+from statistics import median
+from typing import Annotated, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import Checkpoint
+from ..data import Pictures, same_data
+from ..noise import image_generators, initial_noise
+from ..sampling import Step, ddim, guide
+from ..support.checked import checked, each, real, refuse, tensor, whole
+from ..support.files import fingerprint, read_tensors, write_json, write_tensors
+from ..support.rules import eta_rule, numbers, spacing_rule
+from .judge import Judge
+from .metrics import (
+    classifier_score,
+    frechet_distance,
+    interval,
+    kernel_distance,
+    nearest,
+    precision_recall,
+    share_interval,
+)
+
+BATCH = 100  # samples at a time
+COPY = 0.05  # a nearer neighbour in the training data is called a copy
+
+
+@checked()
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample, and so one cell of a table; η = 1 with all T steps is DDPM."""
+
+    steps: Annotated[int, whole(1), "the steps S"] = 20
+    eta: Annotated[float | str, eta_rule, "a number in [0, 1] or sigma-hat"] = 0.0
+    guidance: Annotated[float, real("[0, inf)"), "the scale"] = 1.0
+    spacing: Annotated[str, spacing_rule, "of the times"] = "uniform"
+
+    @property
+    def evaluations(self) -> int:
+        """Of the network, for one image."""
+        return self.steps * (1 if self.guidance in (0, 1) else 2)
+
+
+@checked()
+@dataclass(frozen=True)
+class Experiment:
+    """What to evaluate: every combination of these, so many samples for each.
+
+    Its fields are the flags of the command line, with their rules, help and defaults.
+    """
+
+    steps: Annotated[tuple, each(whole(1)), "each of them"] = (10, 20, 50, 100, 500)
+    eta: Annotated[tuple, each(eta_rule), "with each"] = (0, 0.2, 0.5, 1, "sigma-hat")
+    guidance: Annotated[tuple, each(real("[0, inf)")), "and each of these scales"] = (
+        1,
+    )
+    n_samples: Annotated[int, whole(10, 50_000), "for each combination"] = 500
+    seed: Annotated[int, whole(0, 2**31), "of the noise"] = 0
+
+    def cells(self) -> list[Sampling]:
+        """All combinations, without repeats, in their order."""
+        every = product(self.steps, self.eta, self.guidance)
+        return list(dict.fromkeys(Sampling(*each) for each in every))
+
+
+def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) -> dict:
+    """All that the judge says of images x (N,C,H,W), asked for by c (N,K).
+
+    data: what the model was trained on, for the figures that compare with it image by
+    image (precision, recall, kernel distance, nearest neighbour); None leaves them
+    out. Intervals: 95 %, of the FCD by resampling within each class, of the label
+    accuracy Wilson's. ValueError as the metrics.
+    """
+    n, x, wanted = len(x), x.cpu(), c.argmax(1).cpu()
+    features, logits = judge.seen(x)
+    right = (logits.argmax(1) == wanted).double()
+
+    def fcd(i: Tensor) -> float:
+        return frechet_distance(features[i], judge.real)
+
+    by_class = [right[wanted == k] for k in range(c.shape[1])]
+    found = {
+        "n": n,
+        "fcd": fcd(torch.arange(n)),
+        "fcd_interval": [*interval(fcd, wanted)],
+        "label_accuracy": float(right.mean()),
+        "label_accuracy_interval": [*share_interval(float(right.mean()), n)],
+        "by_class": [float(k.mean()) if len(k) else None for k in by_class],
+        "classifier_score": classifier_score(logits),
+    }
+    if data is not None:
+        found.update(beside(features, x, judge, data))
+    return found
+
+
+def beside(features: Tensor, x: Tensor, judge: Judge, data: Pictures) -> dict:
+    """The figures that compare n samples with n images of the training data."""
+    n = len(x)
+    some = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))
+    real_features, _ = judge.seen(data.x[some[:n]])
+    size = min(200, n, len(real_features))
+    kernel = kernel_distance(features, real_features, 100, size)
+    precision, recall = precision_recall(features, real_features)
+    _, distance = nearest(x, data.x)
+    return {
+        "kernel_distance": [*kernel],
+        "precision": precision,
+        "recall": recall,
+        "nearest_median": float(distance.median()),
+        "copies": float((distance < COPY).double().mean()),
+    }
+
+
+def sampled(
+    checkpoint: Checkpoint, c: Tensor, cell: Sampling, seed: int = 0, start: int = 0
+) -> Iterator[Step]:
+    """The steps of DDIM towards one image for each row of c (B,K).
+
+    Image start + i depends on seed and its number alone, as initial_noise has it.
+    """
+    device = next(checkpoint.model.parameters()).device
+    x = initial_noise(len(c), checkpoint.image_shape, seed, start).to(device)
+    return ddim(
+        guide(checkpoint.model, c.to(device), cell.guidance),
+        x,
+        checkpoint.schedule,
+        cell.steps,
+        cell.eta,
+        cell.spacing,
+        generator=image_generators(len(c), seed, start),
+    )
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    judge: Judge,
+    experiment: Experiment,
+    path: str | Path,
+    data: Pictures,
+    unseen: Pictures | None = None,
+    **about,
+) -> Iterator[dict]:
+    """Judge n samples of each cell; yields the result so far for each sampler step.
+
+    path: a JSON file of the result, written after each cell: those that it holds
+    already are not sampled again. A run that was killed goes on at the last batch, kept
+    beside it. data: the training data, in whose shares the classes are asked for;
+    unseen: others of their kind, the floor. about: what else the file should say, and
+    must say if it is there, such as the machine. Seconds are n times the median over
+    batches of the time an image took, with nothing but the sampler inside; on a CPU
+    those in which this program's first thread ran, so that other programs do not count.
+    Raises ValueError, at the call, for cells that make no sense, a judge or data of
+    other images, and a path with results of another model, judge, number or seed.
+    """
+    plan = planned(checkpoint, judge, experiment, Path(path), data, unseen, about)
+
+    def loop() -> Iterator[dict]:
+        if unseen is not None and "floor" not in plan.result:
+            some = of_classes(unseen.c, plan.c.argmax(1))
+            floor = figures(judge, unseen.x[some], unseen.c[some], data)
+            plan.result["floor"] = floor
+            write_json(plan.path, plan.result)
+        for cell in plan.cells:
+            if cell in [cell_of(record) for record in plan.result["cells"]]:
+                batches = -(-experiment.n_samples // BATCH)
+                yield from repeat(plan.result, cell.steps * batches)
+                continue
+            x, seconds = yield from sample_cell(plan, cell)
+            plan.result["cells"].append(judge_cell(plan, cell, x, seconds, data))
+            write_json(plan.path, plan.result)
+            part_of(plan, cell).unlink()
+
+    return loop()
+
+
+# Plan
+
+
+class Plan(NamedTuple):
+    """An evaluation that makes sense, and how far it is.
+
+    c: (n,K), the class of each sample; made_of: what a result must say to go on with
+    it; result: what the file at path says.
+    """
+
+    checkpoint: Checkpoint
+    judge: Judge
+    cells: list[Sampling]
+    c: Tensor
+    seed: int
+    path: Path
+    made_of: dict
+    result: dict
+
+
+def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
+    """The plan of an evaluation; ValueError for what cannot be done."""
+    K, n = len(checkpoint.context), experiment.n_samples
+    if path.suffix != ".json":
+        refuse("path", "a path that ends in .json", str(path))
+    if judge.in_channels != checkpoint.image_shape[0] or len(judge.names) != K:
+        what = f"one of {checkpoint.image_shape[0]} channels and {K} classes"
+        refuse("judge", what, f"{judge.in_channels} and {len(judge.names)}")
+    shape = " ".join(map(str, checkpoint.image_shape))
+    tensor(f"N {shape}")("data.x", data.x)
+    if unseen is not None:
+        tensor(f"N {shape}")("unseen.x", unseen.x)
+    if len(data.x) < 10:
+        refuse("data.x", "10 images or more", data.x)
+    if same_data(data, checkpoint) is False:
+        refuse("data", "what the checkpoint was trained on", f"{len(data.x)} others")
+    for cell in experiment.cells():
+        whole(1, checkpoint.schedule.T)("steps", cell.steps)
+    made_of = {
+        "n": n,
+        "seed": experiment.seed,
+        "model": digest(checkpoint.model),
+        "judge": digest(judge),
+        "data": fingerprint(data.x[:100])[-16:],
+        **about,
+    }
+    result = read_result(path, made_of) if path.exists() else {**made_of, "cells": []}
+    c = torch.eye(K)[in_shares(data.c, n)]
+    cells, seed = experiment.cells(), experiment.seed
+    return Plan(checkpoint, judge, cells, c, seed, path, made_of, result)
+
+
+def digest(model: nn.Module) -> str:
+    """A checksum of its weights, for results that must be of the same."""
+    return fingerprint(*model.state_dict().values())[-16:]
+
+
+def in_shares(c: Tensor, n: int) -> Tensor:
+    """n classes, each as often as in the rows of c (N,K), shuffled: (n,) int64.
+
+    Evenly instead of at random: a distance of few images is mostly one of shares.
+    """
+    shares = c.argmax(1).bincount(minlength=c.shape[1]).cumsum(0) / len(c)
+    wanted = torch.searchsorted(shares, (torch.arange(n) + 0.5) / n)
+    return wanted[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+
+
+def of_classes(c: Tensor, wanted: Tensor) -> Tensor:
+    """Numbers of rows of c (N,K) at random, of each class as many as wanted has."""
+    order = torch.randperm(len(c), generator=torch.Generator().manual_seed(0))
+    number, counts = c[order].argmax(1), wanted.bincount(minlength=c.shape[1])
+    return torch.cat([order[number == k][:m] for k, m in enumerate(counts)])
+
+
+# Sample a cell
+
+
+def sample_cell(plan: Plan, cell: Sampling) -> Iterator[dict]:
+    """Yields plan.result for each step; returns the samples, and seconds for all.
+
+    What another run has sampled is taken from the file that it left.
+    """
+    n, part = len(plan.c), part_of(plan, cell)
+    on_cpu = next(plan.checkpoint.model.parameters()).device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+    key = {**plan.made_of, "setting": asdict(cell)}
+    x, times = read_part(part, key, plan.checkpoint.image_shape)
+    yield from repeat(plan.result, cell.steps * len(times))
+    while len(x) < n:
+        rows, spent, began = plan.c[len(x) : len(x) + BATCH], 0.0, clock()
+        for step in sampled(plan.checkpoint, rows, cell, plan.seed, len(x)):
+            spent, last_x = spent + clock() - began, step.x
+            yield plan.result
+            began = clock()
+        last_x = last_x.cpu()  # waits for a GPU
+        times.append((spent + clock() - began) / len(rows))
+        x = torch.cat([x, last_x])
+        write_tensors(part, {"x": x}, {**key, "times": times})
+    return x, n * median(times)
+
+
+def part_of(plan: Plan, cell: Sampling) -> Path:
+    """Where the samples of an unfinished cell are kept."""
+    name = "-".join(map(str, asdict(cell).values()))
+    return plan.path.with_suffix(f".{name}.part.safetensors")
+
+
+def read_part(path: Path, key: dict, shape: tuple) -> tuple[Tensor, list[float]]:
+    """The samples of an unfinished cell and the times they took: none if of another."""
+    if path.exists():
+        tensors, record = read_tensors(path)
+        if {name: record.get(name) for name in key} == key:
+            return tensors["x"], record["times"]
+    return torch.zeros(0, *shape), []
+
+
+# Judge a cell
+
+
+def judge_cell(plan, cell: Sampling, x: Tensor, seconds: float, data) -> dict:
+    """The record of a cell: how it was sampled, the time, and all figures."""
+    return {
+        **asdict(cell),
+        "evaluations": cell.evaluations,
+        "seconds": round(seconds, 6),
+        **figures(plan.judge, x, plan.c, data),
+    }
+
+
+def cell_of(record: dict) -> Sampling:
+    """How the samples of a record were made; older records do not say the spacing."""
+    spacing = record.get("spacing", "uniform")
+    return Sampling(record["steps"], record["eta"], record["guidance"], spacing)
+
+
+def read_result(path: str | Path, made_of: dict | None = None) -> dict:
+    """What evaluate wrote to path; ValueError if it is none, or of something else.
+
+    made_of: what it must say, such as its n, seed, model and judge; None for anything.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(result["cells"], list):
+            raise TypeError("cells must be a list")
+        for record in result["cells"]:
+            cell_of(record)
+            for key in ("n", "seconds", "fcd", "label_accuracy"):
+                real("(-inf, inf)")(key, record[key])
+            numbers("fcd_interval", record["fcd_interval"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
+    other = [key for key in made_of or {} if result.get(key) != made_of[key]]
+    if other:
+        why = f"of another {', '.join(other)}; move it away, or give another --out"
+        raise ValueError(f"{path}: {why}")
+    return result

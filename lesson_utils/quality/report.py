@@ -1,0 +1,103 @@
+"""Results shown: the paper's table, a chart, and what was committed."""
+
+import json
+
+from ..support.files import CHECKPOINTS, label
+from ..viz import COLOURS, LINES, png
+from .experiment import read_result
+
+ABOVE = {"xycoords": ("data", "axes fraction"), "ha": "center"}  # of a chart
+
+
+def committed(name: str, what: str) -> dict | None:
+    """The committed result of a checkpoint of this name, or None if there is none.
+
+    what: "table", "guidance" or "inversion", each as `card` measured it.
+    """
+    path = CHECKPOINTS / f"{label(name)}_{what}.json"
+    if not path.exists():
+        return None
+    if what == "inversion":
+        return json.loads(path.read_text(encoding="utf-8"))
+    return read_result(path)
+
+
+def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:
+    """The cells of a guidance: for each η, σ̂ last, those of rising steps."""
+    cells = [cell for cell in result["cells"] if cell["guidance"] == guidance]
+    cells.sort(key=lambda cell: cell["steps"])
+    etas = {cell["eta"] for cell in cells}
+    ordered = sorted(etas, key=lambda eta: (eta == "sigma-hat", eta))
+    return {eta: [cell for cell in cells if cell["eta"] == eta] for eta in ordered}
+
+
+def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
+    """A figure of every cell in the layout of the paper's table 1, as Markdown."""
+    rows = by_eta(result, guidance)
+    steps = sorted({cell["steps"] for row in rows.values() for cell in row})
+    lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
+    lines.append("|---|" + "---:|" * len(steps))
+    for eta, row in rows.items():
+        texts = {cell["steps"]: format(cell[figure], form) for cell in row}
+        texts = [texts.get(S, "–") for S in steps]
+        lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def chart(result: dict, guidance: float = 1.0) -> bytes:
+    """FCD over the time of an image, a line for each η, as the bytes of a PNG.
+
+    The dots that none with as many steps or fewer beats are ringed: the frontier.
+    """
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(7.5, 4.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", xlabel="milliseconds for an image")
+    axes.set_ylabel("Fréchet classifier distance (FCD)")
+    dots = []  # (steps, FCD, milliseconds)
+    for i, (eta, row) in enumerate(by_eta(result, guidance).items()):
+        dots += draw_row(axes, i, eta, row)
+    best = [p for p in dots if not any(q[0] <= p[0] and q[1] < p[1] for q in dots)]
+    _, y, x = zip(*best, strict=True)
+    axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
+    x = [ms for *_, ms in dots]
+    axes.set_xlim(min(x) / 1.3, max(x) * 1.3)  # a single dot has none of its own
+    if "floor" in result:
+        words = f"{result['floor']['n']:,} real\nimages:\nthe floor"
+        axes.axhline(result["floor"]["fcd"], color="0.5", lw=1, label=words)
+    plain_numbers(axes)
+    figure.legend(frameon=False, loc="outside right center")
+    return png(figure, 96)
+
+
+def draw_row(axes, i: int, eta: float | str, row: list[dict]) -> list[tuple]:
+    """The line of one η in a chart, the i-th; gives its dots (steps, FCD, ms)."""
+    x = [1000 * cell["seconds"] / cell["n"] for cell in row]
+    y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
+    high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
+    low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
+    look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
+    words = f"η = {label_of(eta)}"
+    axes.errorbar(x, y, [low, high], label=words, marker="o", ms=4, **look)
+    steps = [cell["steps"] for cell in row]
+    if eta == 0:
+        for S, place in zip(steps, x, strict=True):
+            axes.annotate(f"S = {S}", (place, 1.02), **ABOVE)
+    return list(zip(steps, y, x, strict=True))
+
+
+def plain_numbers(axes) -> None:
+    """Logarithmic axes with 1, 2, 5, 10, … written out, and a grid."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25, which="both")
+
+
+def label_of(eta: float | str) -> str:
+    """η as tables and charts name it."""
+    return "σ̂" if eta == "sigma-hat" else f"{eta:g}"

@@ -1,0 +1,42 @@
+"""Devices: the best one here, what a name means, and what machine a figure is from."""
+
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from .checked import refuse
+
+
+def best_device() -> str:
+    """cuda, mps or cpu: the first that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def usable(device: str | torch.device | None) -> torch.device:
+    """The device, None being the CPU; ValueError if this machine has no such one."""
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError, TypeError) as problem:
+        why = str(problem).splitlines()[0]
+        refuse("device", f"one of this machine, such as 'cpu' ({why}),", device)
+
+
+def machine(device: str | torch.device) -> str:
+    """The hardware and the versions that a measurement must name."""
+    if torch.device(device).type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
+    return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def cpu_name() -> str:
+    """The processor's own name where the system tells it, else its architecture."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    name = re.search(r"model name\s*: (.+)", text)
+    return name[1] if name else platform.processor() or platform.machine()

@@ -1,0 +1,254 @@
+"""The rules for arguments that are this project's own: images, times, steps, noise."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .checked import (
+    Call,
+    a,
+    choice,
+    fit,
+    optional,
+    real,
+    refuse,
+    something_to_call,
+    tensor,
+    whole,
+)
+from .files import located
+
+images = tensor("B C H W")
+a_schedule = fit(
+    lambda value: isinstance(getattr(value, "alpha_bar", None), Tensor),
+    "a Schedule, such as Schedule.linear(),",  # a lesson's own class too
+)
+an_eps_fn = something_to_call("guide(model)")
+a_network = something_to_call("ContextUnet(3, 5)")
+a_generator = optional(a(torch.Generator, "a torch.Generator or None"))
+spacing_rule = choice("uniform", "linspace", "quad")
+seed_rule = whole(0, 2**40)
+weights_rule = fit(
+    lambda value: (
+        isinstance(value, nn.Module) and any(True for _ in value.parameters())
+    ),
+    "a torch module with weights, such as ContextUnet,",
+)
+a_path = a(str | Path, "a path")
+
+
+def numbers(name: str, value: object, needed="a row of finite numbers") -> Tensor:
+    """value as a float64 tensor (N,) on the CPU, if it is finite numbers in a row."""
+    try:
+        row = torch.as_tensor(value).detach().cpu()
+        fits = row.ndim == 1 and not row.is_complex()
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits or not row.isfinite().all():
+        refuse(name, needed, value)
+    return row.double()
+
+
+def falling(name: str, value: object, call: Call) -> Tensor:
+    """alpha_bar as Schedule keeps it: float32 on the CPU, falling from 1 to above 0."""
+    needed = "numbers (T+1,), falling strictly from 1 to a value above 0,"
+    ab = numbers(name, value, needed).float()
+    if len(ab) < 2 or ab[0] != 1 or not ab[-1] > 0 or not (ab.diff() < 0).all():
+        refuse(name, needed, ab[:4].tolist())
+    return ab
+
+
+def last_beta(name: str, value: object, call: Call) -> float | None:
+    """β_T: None, or a number below 1 from β_1 on."""
+    if value is None:
+        return None
+    first = 0.1 / call["T"] if call["beta_1"] is None else call["beta_1"]
+    return real(f"[{first}, 1)")(name, value, call)
+
+
+@dataclass(frozen=True)
+class steps_rule:
+    """The steps of a sampler: how many of T, or the times themselves, T … 0.
+
+    T: the argument that says how many there are. A range, a tensor or an array of times
+    becomes a list.
+    """
+
+    T: str
+
+    def __call__(self, name, value, call) -> int | list[int]:
+        T = int(call.find(self.T))
+        if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
+            value = value.tolist()
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return whole(1, T)(name, value, call)
+        times = [whole(0, T)(name, t, call) for t in value]
+        down = all(t > s for t, s in pairwise(times))
+        if not down or times[:1] != [T] or times[-1] != 0:
+            refuse(name, f"a list of times falling from {T} to 0", value)
+        return times
+
+
+def eta_rule(name: str, value: object, call: Call) -> float | str:
+    """η: a number in [0, 1] or "sigma-hat"."""
+    if isinstance(value, str) and value == "sigma-hat":
+        return value
+    try:
+        return real("[0, 1]")(name, value, call)
+    except ValueError:
+        refuse(name, "a number in [0, 1] or 'sigma-hat'", value)
+
+
+def generators(name: str, value: object, call: Call) -> object:
+    """None, one generator, or a list with one for each of the images x."""
+    several = isinstance(value, list | tuple)
+    given = value if several else [value] * (value is not None)
+    known = all(isinstance(g, torch.Generator) for g in given)
+    n = len(call["x"])
+    if not known or (several and len(given) != n):
+        refuse(
+            name, f"one torch.Generator, or a list of {n}, one for each image,", value
+        )
+    return value
+
+
+def level_after(name: str, value: object, call: Call) -> float:
+    """alpha_bar at s, which with an η above 0 lies before t."""
+    ab_s, ab_t, eta = real("(0, 1]")(name, value, call), call["ab_t"], call["eta"]
+    if eta != 0 and not ab_t < ab_s:
+        refuse(name, f"with eta = {eta!r}, a number above ab_t = {ab_t}", value)
+    return ab_s
+
+
+def noise_of_step(name: str, value: object, call: Call) -> Tensor | None:
+    """The noise of a DDIM step, which must be there if η and s are above 0."""
+    if value is None and (call["eta"] == 0 or call["ab_s"] == 1):
+        return None
+    return shaped_as("x")(name, value, call)
+
+
+@dataclass(frozen=True)
+class shaped_as:
+    """A float tensor of another argument's shape, moved to its device."""
+
+    other: str
+
+    def __call__(self, name, value, call) -> Tensor:
+        other = call[self.other]
+        shape = " ".join(map(str, other.shape))
+        return tensor(shape, like=self.other)(name, value, call)
+
+
+def no_zeros(name: str, value: object, call: Call) -> Tensor:
+    """Latents with a direction each."""
+    images(name, value, call)
+    if not value.flatten(1).any(1).all():
+        refuse(name, "latents that are not all zeros", value)
+    return value
+
+
+def not_opposite(name: str, value: object, call: Call) -> Tensor:
+    """Latents b that span one arc with those of a."""
+    b = no_zeros(name, shaped_as("a")(name, value, call), call)
+    cos = nn.functional.cosine_similarity(call["a"].flatten(1), b.flatten(1))
+    if (cos < -0.9999).any():
+        refuse(name, "latents that are not opposite to those of a", value)
+    return b
+
+
+def weights_of_pairs(name: str, value: object, call: Call) -> float | Tensor:
+    """A weight in [0, 1] for all pairs of a and b, or one for each."""
+    if not isinstance(value, Tensor | np.ndarray) or value.ndim != 1:
+        return real("[0, 1]")(name, value, call)
+    n = len(call["a"])
+    row = numbers(name, value, f"numbers ({n},)")
+    outside = row[(row < 0) | (row > 1)].tolist()
+    if outside:
+        refuse(name, "a number in [0, 1]", outside[0])
+    if len(row) not in (1, n):
+        refuse(name, f"a number for all pairs, or ({n},),", value)
+    return row.to(call["a"])
+
+
+def unfinished(name: str, value: object, call: Call) -> Iterable:
+    """A sampler that still has a step to give."""
+    listed = isinstance(value, Iterable) and not isinstance(value, Tensor | np.ndarray)
+    steps = iter(value if listed else ())
+    first = next(steps, None)
+    if not isinstance(getattr(first, "x", None), Tensor):
+        refuse(name, "a sampler, such as ddim(…), that has not run yet,", value)
+    return chain([first], steps)
+
+
+def sizes_rule(name: str, value: object, call: Call) -> list[int]:
+    """Sizes such as (C,H,W)."""
+    if not isinstance(value, list | tuple):
+        refuse(name, "sizes (C,H,W)", value)
+    return [whole(1)(name, size, call) for size in value]
+
+
+def times_of(name: str, value: object, call: Call) -> Tensor:
+    """The times (B,) int64 in 0..T of the images x0."""
+    T, n = call["self"].T, len(call["x0"])
+    known = isinstance(value, Tensor) and value.dtype == torch.int64
+    if not known or value.shape != (n,) or value.min() < 0 or value.max() > T:
+        shown = (
+            value.tolist() if isinstance(value, Tensor) and value.ndim == 1 else value
+        )
+        refuse(name, f"an int64 tensor ({n},) of times in 0..{T}", shown)
+    return value
+
+
+def input_of(name: str, value: object, call: Call) -> Tensor:
+    """Images for a ContextUnet: its channels, its device and type, sides of 4, 8, …"""
+    x = tensor("B self.in_channels H W")(name, value, call)
+    if any(size % 4 for size in x.shape[2:]):
+        refuse(name, "a height and a width that are multiples of 4", x)
+    weight = call["self"].stem.weight
+    if x.device != weight.device:
+        refuse(name, f"a tensor on the model's device {weight.device}", f"{x.device}")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        refuse(name, f"a tensor of the model's type {weight.dtype}", x)
+    return x
+
+
+def pictures_for(name: str, value: object, call: Call) -> object:
+    """Data with images x and contexts c that fit the model to be trained on them."""
+    x, c = getattr(value, "x", None), getattr(value, "c", None)
+    if not isinstance(x, Tensor) or not isinstance(c, Tensor):
+        refuse(name, "Pictures(x, c, names), as dataset() gives,", value)
+    tensor("N model.in_channels H W")(f"{name}.x", x, call)
+    tensor("N model.context_size")(f"{name}.c", c, call)
+    if not x.abs().max() <= 1:
+        refuse(f"{name}.x", "an image with values in [-1, 1]", x.aminmax())
+    if not c.isfinite().all():
+        refuse(f"{name}.c", "contexts of finite numbers", c)
+    return value
+
+
+def state_path(name: str, value: object, call: Call) -> Path | None:
+    """None, or where a file may lie."""
+    if value is None:
+        return None
+    if not isinstance(value, str | Path) or located(value, name).is_dir():
+        refuse(name, "the path of a file, or None,", value)
+    return located(value, name)
+
+
+def ema_decay_rule(name: str, value: object, call: Call) -> float:
+    """A decay in [0, 1); None: 0.999, or less for a run of under 10,000 updates."""
+    if value is None:
+        return max(0.0, min(0.999, 1 - 10 / call["steps"]))
+    return real("[0, 1)")(name, value, call)
+
+
+def loss_rule(name: str, value: object, call: Call) -> Tensor:
+    """A loss with its graph."""
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        refuse(name, "a scalar tensor with its graph, as diffusion_loss gives,", value)
+    return value

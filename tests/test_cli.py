@@ -1,0 +1,237 @@
+"""The command line: evaluate, card and info; flags, help and errors in one line."""
+
+import json
+import shlex
+from functools import partial
+
+import imageio.v3 as iio
+import pytest
+import torch
+from small import small_data, small_model
+
+from lesson_utils import Schedule, cli, draw_archetype, save
+from lesson_utils.cli import main
+from lesson_utils.quality import card, experiment, inversion
+from lesson_utils.quality import judge as judging
+from lesson_utils.quality.experiment import Experiment
+from lesson_utils.quality.judge import Judge, judge_for, save_judge
+from lesson_utils.quality.metrics import reference
+from lesson_utils.quality.report import table
+
+DATA, UNSEEN = small_data(40, classes=3, seed=1), small_data(30, classes=3, seed=2)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(experiment, "BATCH", 5)
+    monkeypatch.setattr(cli, "BATCH", 5)
+    short = partial(experiment.interval, times=5)
+    monkeypatch.setattr(experiment, "interval", short)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A checkpoint, data and judge that are called mnist, in a folder of their own."""
+    torch.manual_seed(0)
+    judge = Judge(1, DATA.names, width=8).eval()
+    judge.real = reference(judge.seen(DATA.x)[0])
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"mnist": lambda: DATA})
+    monkeypatch.setattr("lesson_utils.data.UNSEEN", {"mnist": lambda: UNSEEN})
+    monkeypatch.setattr(judging, "JUDGES", tmp_path / "judges")
+    for module in ("checkpoint", "quality.card", "quality.report"):
+        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", tmp_path)
+    save_judge(tmp_path / "judges/mnist.safetensors", judge, unseen=30, accuracy=0.5)
+    record = {
+        "data": "mnist, 40 images",
+        "settings": {"batch_size": 4},
+        "steps": 3,
+        "images_seen": 12,
+        "loss": 0.5,
+        "loss_curve": [1.0, 0.5, 0.25],
+        "seconds": 60,
+        "machine": "mine",
+    }
+    path = tmp_path / "mnist.safetensors"
+    save(path, small_model(1, 3), Schedule.linear(20), DATA.names, (1, 8, 8), **record)
+    return path
+
+
+# Help and errors
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_teaches_by_examples_that_can_be_typed(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    examples = cli.COMMANDS[command][2].strip().splitlines()
+    said = capsys.readouterr().out
+    assert len(examples) == 3 and all(example in said for example in examples)
+    for example in examples:
+        python, m, package, *arguments = shlex.split(example)
+        assert (python, m, package) == ("python", "-m", "lesson_utils")
+        assert cli.parser().parse_args(arguments).command == command
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("", "command"),
+        ("frob", "invalid choice: 'frob'"),
+        ("evaluate --frob 3", "--frob"),
+        ("card --checkpoint pets", "'pets'"),
+        ("card --parts frob", "'frob'"),
+        ("info", "checkpoint"),
+    ],
+)
+def test_an_unknown_word_is_one_line(command, word, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.out == ""
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert word in said.err and "--help" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ("--steps=", "--steps: a whole number of 1 or more is needed, got ''"),
+        ("--steps=10,,20", "--steps: a whole number"),
+        ("--steps=ten", "--steps: a whole number"),
+        ("--steps=10.5", "--steps: a whole number"),
+        ("--steps=0", "--steps: a whole number of 1 or more"),
+        ("--steps=501", "--steps: a whole number in 1..500"),
+        ("--eta=-0.5", "--eta: a number in [0, 1] or 'sigma-hat'"),
+        ("--eta=sigma", "--eta: a number in [0, 1] or 'sigma-hat'"),
+        ("--eta=nan", "--eta: a number in"),
+        ("--guidance=-1", "--guidance: a number in"),
+        ("--checkpoint=no-such", "no checkpoint 'no-such'"),
+        ("--n-samples=0", "--n-samples: a whole number in 10..50000"),
+        ("--seed=-1", "--seed: a whole number"),
+        ("--out=r.txt", "--out: a .json file"),
+        ("--device=none", "device: one of this machine"),
+    ],
+)
+def test_bad_options_end_before_any_work(options, word, capsys, monkeypatch):
+    for work in ("cli.sources.dataset", "cli.judge_for", "quality.experiment.sampled"):
+        monkeypatch.setattr(f"lesson_utils.{work}", None)
+    assert main(["evaluate", *options.split()]) == 2
+    said = capsys.readouterr().err
+    assert word in said and said.count("\n") == 1
+
+
+def test_a_flag_for_each_field_with_its_default():
+    chosen = cli.parser().parse_args(["evaluate"])
+    assert cli.made(Experiment, chosen) == Experiment()
+    given = "--steps 2,8 --eta 0,1,sigma-hat --guidance 2 --n-samples 12 --seed 3"
+    chosen = cli.parser().parse_args(["evaluate", *given.split()])
+    expected = Experiment((2, 8), (0, 1, "sigma-hat"), 2, 12, 3)
+    assert cli.made(Experiment, chosen) == expected
+
+
+# evaluate
+
+
+def test_evaluate_writes_table_and_chart(tiny, tmp_path, capsys):
+    out = tmp_path / "new/r.json"
+    command = ["evaluate", "--checkpoint", str(tiny), "--dataset", "mnist"]
+    command += ["--steps=2,8", "--eta=0, 1,sigma-hat", "--n-samples=12"]
+    command += ["--out", str(out), "--device=cpu"]
+    assert main(command) == 0
+    result = json.loads(out.read_text())
+    assert [(cell["steps"], cell["eta"]) for cell in result["cells"]] == [
+        (S, eta) for S in (2, 8) for eta in (0.0, 1.0, "sigma-hat")
+    ]
+    assert "torch" in result["machine"] and result["floor"]["n"] == 12
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    said = capsys.readouterr().out
+    assert table(result) in said and "90/90" in said  # 3 batches × 30 steps
+    assert main(command) == 0  # all is done already
+    assert json.loads(out.read_text())["cells"] == result["cells"]
+
+
+def test_a_folder_of_ones_own_is_read_at_the_checkpoints_size(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(judging, "JUDGES", tmp_path / "none")
+    monkeypatch.setattr(cli, "judge_for", partial(judge_for, steps=3))
+    for kind in ("bat", "star"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        for i, image in enumerate(draw_archetype(kind, 8, seed=1)):
+            iio.imwrite(tmp_path / "pets" / kind / f"{i}.png", image)
+    path = tmp_path / "mine.safetensors"
+    save(path, small_model(3), Schedule.linear(8), ("bat", "star"), (3, 24, 24))
+    command = ["evaluate", "--checkpoint", str(path), "--dataset"]
+    command += [str(tmp_path / "pets"), "--steps=2", "--eta=0", "--n-samples=10"]
+    command += ["--out", str(tmp_path / "r.json"), "--device=cpu"]
+    for _ in range(2):  # the second time it goes on: the judge is the same
+        assert main(command) == 0
+    assert "| 0 |" in capsys.readouterr().out
+    save(path, small_model(3), Schedule.linear(8), ("bat", "moon"), (3, 24, 24))
+    assert main(command) == 2
+    assert "like: a checkpoint of the classes" in capsys.readouterr().err
+
+
+# card
+
+
+def test_card_measures_and_fills_what_was_asked_for(tiny, tmp_path, monkeypatch):
+    parts = ("mnist", "mnist judged", "mnist inverted")
+    marks = "\n".join(f"<!-- {part} -->\n<!-- /{part} -->" for part in parts)
+    (tmp_path / "README.md").write_text(marks)
+    short = Experiment(steps=2, eta=0, guidance=(1, 2), n_samples=12)
+    monkeypatch.setitem(card.GUIDED, "mnist", short)
+    everything = Experiment(steps=(2, 8), eta=(0, 1), n_samples=12)
+    monkeypatch.setattr(card, "tables", lambda n: [everything])
+    monkeypatch.setattr(inversion, "PAPER", {2: 0.014, 8: 0.0065})
+    command = ["card", "--checkpoint", "mnist", "--inversions", "4", "--device", "cpu"]
+    assert main(command) == 0
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| updates | 3 of 4 images, 12 in all |" in text
+    assert "| η | S = 2 | S = 8 |" in text and "| refine = 2 |" in text
+    assert text.count("Measured by `make card DATASET=mnist` on: ") == 2
+    made = {file.name for file in tmp_path.iterdir() if file.name.startswith("mnist_")}
+    names = "table.json table.png guidance.json inversion.json samples.png nearest.png"
+    assert made == {f"mnist_{name}" for name in [*names.split(), "loss.png"]}
+    before = {name: (tmp_path / name).read_bytes() for name in made}
+    monkeypatch.setattr(experiment, "sampled", None)  # nothing is measured again
+    monkeypatch.setattr(inversion, "there_and_back", None)
+    assert main([*command, "--parts", "table", "guidance", "inversion"]) == 0
+    assert {name: (tmp_path / name).read_bytes() for name in made} == before
+
+
+def test_card_trains_a_judge_where_there_is_none(tiny, tmp_path, monkeypatch):
+    kept = tmp_path / "judges/mnist.safetensors"
+    trained = []
+
+    def shipped(name, data):
+        trained.append(name)
+        judge = Judge(1, data.names, width=8)
+        judge.real = reference(judge.seen(data.x)[0])
+        return judge, {"unseen": 1, "accuracy": 1.0}
+
+    monkeypatch.setattr(card, "shipped_judge", shipped)
+    who = card.Subject("mnist", None, DATA, UNSEEN)
+    before = kept.read_bytes()
+    card.ensure_judge(who)
+    assert not trained and kept.read_bytes() == before
+    kept.unlink()
+    card.ensure_judge(who)
+    assert trained == ["mnist"] and kept.is_file()
+
+
+# info
+
+
+def test_info_says_what_is_in_a_checkpoint(tiny, capsys):
+    assert main(["info", str(tiny)]) == 0
+    said = capsys.readouterr().out
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert lines["images"] == "1, 8, 8" and lines["classes"] == "a, b, c"
+    assert lines["settings"] == "batch_size 4" and "loss_curve" not in said
+    assert main(["info", "mnist", "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["images"] == [1, 8, 8] and about["loss_curve"] == [1.0, 0.5, 0.25]
+    assert main(["info", "no-such"]) == 2
+    assert capsys.readouterr().err.startswith("error: name_or_path: no checkpoint")

@@ -1,0 +1,295 @@
+"""The table of quality and time: figures, resuming, refusals."""
+
+import json
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+from small import small_data, small_model
+
+from lesson_utils import (
+    Checkpoint,
+    Schedule,
+    ddpm,
+    guide,
+    image_generators,
+    initial_noise,
+    last,
+)
+from lesson_utils.quality import experiment as ex
+from lesson_utils.quality.experiment import (
+    Experiment,
+    Sampling,
+    cell_of,
+    evaluate,
+    figures,
+    sampled,
+)
+from lesson_utils.quality.judge import Judge
+from lesson_utils.quality.metrics import frechet_distance, reference
+from lesson_utils.support.files import fingerprint
+
+DATA, UNSEEN = small_data(40, classes=3, seed=1), small_data(30, classes=3, seed=2)
+SOME = Experiment(steps=(2, 4), eta=(0, "sigma-hat"), guidance=(1, 2), n_samples=12)
+CELLS = SOME.cells()
+ONE = Experiment(steps=2, eta=0, n_samples=12)
+OTHER = Experiment(steps=4, eta=0, n_samples=12)
+BOTH = Experiment(steps=(2, 4), eta=0, n_samples=12)
+
+
+@pytest.fixture
+def judge():
+    torch.manual_seed(0)
+    judge = Judge(1, DATA.names, width=8).eval()
+    judge.real = reference(judge.seen(DATA.x)[0])
+    return judge
+
+
+@pytest.fixture
+def checkpoint():
+    model = small_model(1, 3, seed=1).eval()
+    return Checkpoint(model, Schedule.linear(8), DATA.names, (1, 8, 8), {})
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(ex, "BATCH", 5)
+    monkeypatch.setattr(ex, "interval", partial(ex.interval, times=5))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "r.json"
+
+
+def run(checkpoint, judge, path, experiment=SOME, **about):
+    work = evaluate(checkpoint, judge, experiment, path, DATA, UNSEEN, **about)
+    *_, result = work
+    return result
+
+
+def count_calls(model):
+    """A list that grows by one with each evaluation, and what ends that."""
+    calls = []
+    return calls, model.register_forward_hook(lambda *_: calls.append(1))
+
+
+def without_seconds(result):
+    cells = [{k: v for k, v in c.items() if k != "seconds"} for c in result["cells"]]
+    return {**result, "cells": cells}
+
+
+# What is asked for
+
+
+def test_an_experiment_is_every_combination():
+    assert len(CELLS) == 8
+    assert CELLS[:3] == [
+        Sampling(2, 0.0, 1.0),
+        Sampling(2, 0.0, 2.0),
+        Sampling(2, "sigma-hat", 1.0),
+    ]
+    assert [cell.evaluations for cell in CELLS[:3]] == [2, 4, 2]
+    assert Sampling(5, guidance=0).evaluations == 5
+    twice = Experiment(steps=(2, 2.0), eta=0, n_samples=12.0)
+    assert twice.cells() == ONE.cells() and twice.n_samples == 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "word"),
+    [
+        (Sampling, {"steps": 0}, "steps: a whole number of 1"),
+        (Sampling, {"steps": 2.5}, "steps: a whole number"),
+        (Sampling, {"eta": -0.1}, "eta: a number in"),
+        (Sampling, {"eta": "sigma"}, "eta: a number in"),
+        (Sampling, {"guidance": -1}, "guidance: a number in"),
+        (Sampling, {"guidance": float("nan")}, "guidance: a number in"),
+        (Sampling, {"spacing": "even"}, "spacing: 'uniform' or"),
+        (Experiment, {"steps": ()}, "steps: one value or more"),
+        (Experiment, {"steps": (2, 0)}, "steps: a whole number of 1"),
+        (Experiment, {"eta": (0, 1.1)}, "eta: a number in"),
+        (Experiment, {"n_samples": 9}, "n_samples: a whole number in 10..50000"),
+        (Experiment, {"n_samples": "12"}, "n_samples: a whole number"),
+        (Experiment, {"seed": -1}, "seed: a whole number"),
+    ],
+)
+def test_what_makes_no_sense_cannot_be_asked_for(kind, changes, word):
+    with pytest.raises(ValueError, match=f"^{word}"):
+        kind(**changes)
+
+
+# What a cell holds
+
+
+def test_each_cell_has_its_figures(checkpoint, judge, path):
+    result = run(checkpoint, judge, path, machine="mine")
+    assert result == json.loads(path.read_text())
+    assert result["n"] == 12 and result["machine"] == "mine"
+    assert [cell_of(record) for record in result["cells"]] == CELLS
+    for cell, record in zip(CELLS, result["cells"], strict=True):
+        assert record["evaluations"] == cell.evaluations
+    assert [file.name for file in path.parent.iterdir()] == ["r.json"]
+    for record in (*result["cells"], result["floor"]):
+        low, high = record["fcd_interval"]
+        assert low < record["fcd"] < high
+        low, high = record["label_accuracy_interval"]
+        assert low <= record["label_accuracy"] <= high
+        assert 0 <= record["precision"] <= 1 and 0 <= record["recall"] <= 1
+        assert 1 <= record["classifier_score"] <= 3
+        assert len(record["by_class"]) == 3
+
+
+def test_few_images_are_enough(checkpoint, judge, path):
+    few = DATA._replace(x=DATA.x[:10], c=DATA.c[:10])
+    *_, result = evaluate(checkpoint, judge, ONE, path, few)
+    assert "floor" not in result and 0 <= result["cells"][0]["precision"] <= 1
+
+
+def test_the_figures_are_those_of_the_samples(checkpoint, judge, path):
+    noisy = Experiment(steps=4, eta=1, n_samples=12)
+    record = run(checkpoint, judge, path, noisy)["cells"][0]
+    c = torch.eye(3)[ex.in_shares(DATA.c, 12)]
+    parts = [
+        sampled(checkpoint, c[i : i + 5], Sampling(4, 1), 0, i) for i in (0, 5, 10)
+    ]
+    features, logits = judge.seen(torch.cat([last(steps) for steps in parts]))
+    assert record["fcd"] == frechet_distance(features, judge.real)
+    right = (logits.argmax(1) == c.argmax(1)).double().mean()
+    assert record["label_accuracy"] == right
+
+
+def test_eta_1_with_all_steps_is_ddpm(checkpoint):
+    c = torch.eye(3)
+    ours = last(sampled(checkpoint, c, Sampling(8, 1.0), seed=4))
+    noise, fresh = initial_noise(3, (1, 8, 8), 4), image_generators(3, 4)
+    eps_fn = guide(checkpoint.model, c)
+    theirs = last(ddpm(eps_fn, noise, checkpoint.schedule, generator=fresh))
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_copies_of_the_training_data_are_counted(judge):
+    found = figures(judge, DATA.x[:20], DATA.c[:20], DATA)
+    assert found["copies"] == 1 and found["nearest_median"] < 1e-3
+    assert figures(judge, UNSEEN.x, UNSEEN.c, DATA)["copies"] == 0
+    assert "copies" not in figures(judge, UNSEEN.x, UNSEEN.c)
+
+
+def test_classes_are_asked_for_in_the_shares_of_the_data():
+    c = torch.eye(3)[torch.tensor([0] * 50 + [2] * 30 + [1] * 20)]
+    wanted = ex.in_shares(c, 20)
+    assert wanted.bincount().tolist() == [10, 4, 6]
+    assert wanted.tolist() != sorted(wanted.tolist())
+    some = ex.of_classes(c, wanted)
+    assert len(set(some.tolist())) == 20
+    assert c[some].sum(0).tolist() == [10, 4, 6]
+    assert ex.in_shares(c, 7).bincount().sum() == 7
+
+
+# Killed and resumed
+
+
+@pytest.mark.parametrize("steps", [1, 7, 12, 25])
+def test_a_stopped_run_goes_on_where_it_was(checkpoint, judge, path, steps):
+    whole = without_seconds(run(checkpoint, judge, path.with_name("whole.json")))
+    work = evaluate(checkpoint, judge, SOME, path, DATA, UNSEEN)
+    for _ in islice(work, steps):
+        pass
+    work.close()
+    calls, hook = count_calls(checkpoint.model)
+    again = list(evaluate(checkpoint, judge, SOME, path, DATA, UNSEEN))
+    hook.remove()
+    assert without_seconds(again[-1]) == whole
+    total = 3 * sum(cell.steps for cell in CELLS)
+    assert len(again) == total  # what was done is counted, for the bar
+    assert total - steps <= len(calls) < total - steps + 4  # one batch again at most
+    assert not list(path.parent.glob("*.part*"))
+
+
+def test_one_run_does_not_cost_another_its_samples(checkpoint, judge, path):
+    list(islice(evaluate(checkpoint, judge, OTHER, path, DATA), 9))  # two batches of 3
+    run(checkpoint, judge, path, ONE)
+    calls, hook = count_calls(checkpoint.model)
+    run(checkpoint, judge, path, OTHER)
+    hook.remove()
+    assert len(calls) == 4  # the third
+
+
+def test_more_cells_join_the_file(checkpoint, judge, path):
+    first = run(checkpoint, judge, path, ONE)["cells"]
+    both = run(checkpoint, judge, path, OTHER)["cells"]
+    assert both[:1] == first and len(both) == 2
+    assert run(checkpoint, judge, path, BOTH)["cells"] == both
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"n_samples": 13}, "another n"), ({"seed": 1}, "another seed")],
+)
+def test_results_of_another_run_are_kept(checkpoint, judge, path, change, word):
+    run(checkpoint, judge, path, ONE)
+    before = path.read_bytes()
+    other = Experiment(**{"steps": 2, "eta": 0, "n_samples": 12, **change})
+    with pytest.raises(ValueError, match=rf"r\.json: of {word}; move it away"):
+        run(checkpoint, judge, path, other)
+    with torch.no_grad():
+        checkpoint.model.mix.bias += 1
+    with pytest.raises(ValueError, match="another model"):
+        run(checkpoint, judge, path)
+    assert path.read_bytes() == before
+
+
+def test_samples_of_another_cell_are_not_taken(checkpoint, judge, path):
+    list(islice(evaluate(checkpoint, judge, ONE, path, DATA), 5))
+    other = run(checkpoint, judge, path, OTHER)["cells"]
+    fresh = run(checkpoint, judge, path.with_name("fresh.json"), OTHER)["cells"]
+    assert other[0]["fcd"] == fresh[0]["fcd"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"experiment": Experiment(steps=9, n_samples=12)}, "steps: .* in 1..8"),
+        ({"path": "r.txt"}, r"path: a path that ends in \.json"),
+        ({"judge": Judge(3, DATA.names, 8)}, "judge: one of 1 channels and 3 classes"),
+        ({"judge": Judge(1, "abcd", 8)}, "judge: one of 1 channels and 3 classes"),
+        ({"data": DATA._replace(x=DATA.x[:, :, :4])}, r"data\.x: "),
+        ({"data": DATA._replace(x=DATA.x.repeat(1, 3, 1, 1))}, r"data\.x: "),
+        ({"data": DATA._replace(x=DATA.x[:9])}, r"data\.x: 10 images or more"),
+        ({"unseen": UNSEEN._replace(x=UNSEEN.x[..., :4])}, r"unseen\.x: "),
+    ],
+)
+def test_what_cannot_be_evaluated(checkpoint, judge, path, changes, word):
+    arguments = {"judge": judge, "experiment": SOME, "path": path, "data": DATA}
+    with pytest.raises(ValueError, match=f"^{word}"):
+        evaluate(checkpoint, **{**arguments, **changes})
+    assert not path.exists()
+
+
+def test_data_that_the_checkpoint_was_not_trained_on(checkpoint, judge, path):
+    known = checkpoint._replace(meta={"fingerprint": fingerprint(DATA.x, DATA.c)})
+    run(known, judge, path, ONE)
+    with pytest.raises(ValueError, match="data: what the checkpoint was trained on"):
+        evaluate(known, judge, ONE, path, UNSEEN)
+
+
+BAD_CELL = '{"cells": [{"steps": 2, "eta": 0, "guidance": 1, "n": 12, "seconds": "1"}]}'
+NO_RESULTS = ["", "{}", "[]", '{"cells": [{}]}', '{"cells": 3}', '{"cells": {}}']
+
+
+@pytest.mark.parametrize("text", [*NO_RESULTS, BAD_CELL, "[" * 100_000])
+def test_a_file_that_is_no_result(checkpoint, judge, path, text):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"r\.json: no result of evaluate"):
+        evaluate(checkpoint, judge, SOME, path, DATA)
+    assert path.read_text() == text
+
+
+def test_samples_with_nan_are_refused(checkpoint, judge, path):
+    with torch.no_grad():
+        checkpoint.model.mix.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaN"):
+        run(checkpoint, judge, path)

@@ -1,0 +1,168 @@
+"""Results shown: table, chart, model cards and their images."""
+
+import json
+
+import pytest
+import torch
+from small import small_checkpoint, small_data
+
+from lesson_utils import Schedule, initial_noise, load
+from lesson_utils.quality import card, inversion
+from lesson_utils.quality.inversion import errors, inversion_table, invert_all
+from lesson_utils.quality.report import chart, committed, table
+from lesson_utils.support.files import CHECKPOINTS
+
+
+def record(S, eta, guidance=1.0, **more):
+    about = {"steps": S, "eta": eta, "guidance": guidance, "n": 10}
+    figures = {"fcd": S + 0.25, "seconds": 2.0 * S, "fcd_interval": [S, S + 0.5]}
+    return {**about, **figures, **more}
+
+
+def test_the_table_has_the_papers_layout():
+    cells = [record(S, eta) for eta in ("sigma-hat", 0.0, 1.0) for S in (100, 10)]
+    cells[0]["guidance"] = 2.0
+    assert table({"cells": cells}, form=".2f").splitlines() == [
+        "| η | S = 10 | S = 100 |",
+        "|---|---:|---:|",
+        "| 0 | 10.25 | 100.25 |",
+        "| 1 | 10.25 | 100.25 |",
+        "| σ̂ | 10.25 | – |",
+    ]
+    result = {"cells": cells, "floor": {"n": 10, "fcd": 1.0}}
+    assert chart(result).startswith(b"\x89PNG")
+    assert chart(result) != chart({"cells": cells})
+
+
+@pytest.mark.parametrize("seconds", [4e-4, 0.0331, 0.4938, 31.0])
+@pytest.mark.parametrize("fcd", [-1e-12, 1.6e-7, 0.0011, 0.5763, 212.0])
+def test_one_dot_makes_a_chart(seconds, fcd):
+    about = {"seconds": seconds, "fcd": fcd, "fcd_interval": [fcd - 1, fcd + 1]}
+    assert chart({"cells": [record(2, 0.0, **about)]}).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("what", ["table", "guidance", "inversion"])
+def test_what_is_committed_is_found_by_name(what):
+    for name in ("sprites", "mnist"):
+        assert committed(name, what)["cells"]
+    assert committed("../pets", what) is None
+
+
+# Inversion
+
+
+def tiny(seed=0):
+    return small_checkpoint(seed=seed)._replace(schedule=Schedule.linear(20))
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two sizes and one way, in batches of two."""
+    monkeypatch.setattr(inversion, "PAPER", {4: 0.014, 10: 0.0065})
+    monkeypatch.setattr(inversion, "REFINE", (0,))
+    monkeypatch.setattr(inversion, "BATCH", 2)
+
+
+DATA = small_data(9)._replace(x=initial_noise(9, (1, 8, 8)).tanh())
+
+
+def there_and_back(path, checkpoint=None, n=5):
+    about = {"name": "tiny", "machine": "mine"}
+    *_, result = invert_all(checkpoint or tiny(), DATA, n, path, **about)
+    return result
+
+
+def test_errors_are_of_values_from_0_to_1_and_of_the_latents():
+    x0 = torch.zeros(4, 1, 16, 16)
+    far = torch.tensor([0.2, 0.2, 0.2, 0.6]).view(-1, 1, 1, 1)
+    noise = initial_noise(4, (1, 16, 16))
+    found = errors(x0, noise, x0 + far)
+    assert found["mse"] == pytest.approx((3 * 0.01 + 0.09) / 4)
+    assert found["median"] == pytest.approx(0.01)
+    assert found["worst"] == pytest.approx(0.09)
+    assert found["error"] == pytest.approx(1.96 * 0.04 / 2)  # of 0.04 over √4
+    assert abs(found["variance"] - 1) < 0.1 > abs(found["correlation"])
+    rows = noise[..., :1].expand(-1, -1, -1, 16) + 3
+    found = errors(x0, rows, x0)
+    assert found["mse"] == 0 and found["correlation"] > 0.99
+    assert found["mean"] == pytest.approx(float(rows.mean()))
+
+
+def test_inversion_goes_on_where_it_was(few, tmp_path, monkeypatch):
+    path = tmp_path / "i.json"
+    first = there_and_back(path)
+    assert [(c["refine"], c["steps"]) for c in first["cells"]] == [(0, 4), (0, 10)]
+    assert json.loads(path.read_text()) == first
+    kept = [dict(cell) for cell in first["cells"]]
+    monkeypatch.setattr(inversion, "REFINE", (0, 6))
+    both = there_and_back(path)
+    assert both["cells"][:2] == kept and len(both["cells"]) == 4
+    plain, refined = both["cells"][1::2]
+    assert refined["mse"] < plain["mse"] / 10
+
+
+def test_the_batches_leave_no_trace(few, tmp_path, monkeypatch):
+    one = there_and_back(tmp_path / "1.json")
+    monkeypatch.setattr(inversion, "BATCH", 5)
+    other = there_and_back(tmp_path / "2.json")
+    for a, b in zip(one["cells"], other["cells"], strict=True):
+        assert a["mse"] == pytest.approx(b["mse"], rel=1e-3)
+
+
+def test_inversions_of_another_network_or_number_are_refused(few, tmp_path):
+    there_and_back(tmp_path / "i.json")
+    for change in ({"checkpoint": tiny(1)}, {"n": 4}):
+        with pytest.raises(ValueError, match="another network or number"):
+            there_and_back(tmp_path / "i.json", **change)
+
+
+def test_the_papers_row_stands_beside_ours(few, tmp_path):
+    result = there_and_back(tmp_path / "i.json")
+    lines = inversion_table(result).splitlines()
+    assert lines[0] == "| | S = 4 | S = 10 |"
+    assert lines[-1] == "| the paper, CIFAR-10 | 140 | 65 |"
+    [ours] = [line for line in lines if line.startswith("| refine = 0 |")]
+    assert float(ours.split("|")[2]) > float(ours.split("|")[3]) > 0
+    assert inversion_table(result) in card.inverted(result)
+
+
+# Cards
+
+
+def test_marks_are_filled_and_nothing_else_changes(tmp_path):
+    path = tmp_path / "card.md"
+    path.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n", encoding="utf-8")
+    card.fill(path, "x", r"new \1 σ̂")
+    text = path.read_text(encoding="utf-8")
+    assert text == "a\n<!-- x -->\nnew \\1 σ̂\n<!-- /x -->\nb\n"
+    for name in ("y", "x y"):
+        with pytest.raises(ValueError, match="found 0 times, not once"):
+            card.fill(path, name, "")
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["sprites", "mnist"])
+def test_the_model_card_shows_record_and_figures(name):
+    """Every part of the card is what the committed results give."""
+    text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
+    who = card.Subject(name, load(name), None, None)
+    for part, words in card.sections(who).items():
+        assert f"<!-- {part} -->\n{words}\n<!-- /{part} -->" in text
+
+
+@pytest.mark.parametrize(("name", "least"), [("sprites", 2000), ("mnist", 2000)])
+def test_the_card_has_enough_samples(name, least):
+    full, guided = committed(name, "table"), committed(name, "guidance")
+    assert guided["n"] >= least and guided["floor"]["n"] == guided["n"]
+    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
+
+
+def test_the_images_of_a_card():
+    data = small_data(70, classes=2)
+    who = card.Subject("tiny", tiny(), data, data)
+    assert card.samples_beside_real(who, 16).shape == (64, 8 * 32 * 2 + 32, 3)
+    rows, columns, _ = card.neighbours(who, 30).shape
+    assert rows > 4 * 24 and columns >= 15 * 24
+    assert card.contact_sheet(2, 5).shape == (128, 320, 3)
+    meta = {"loss_curve": [3.0, 2.0, 1.0], "steps": 30}
+    assert card.loss_curve(tiny()._replace(meta=meta)).startswith(b"\x89PNG")

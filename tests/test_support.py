@@ -1,0 +1,431 @@
+"""support: arguments above a function, files that appear whole, devices."""
+
+import dataclasses
+import inspect
+import json
+import os
+import shutil
+from fractions import Fraction
+from typing import Annotated
+
+import numpy as np
+import pytest
+import torch
+from small import SCHEDULE, small_data, small_model
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lesson_utils import (
+    Schedule,
+    Settings,
+    clipped,
+    ddim,
+    ddim_step,
+    ddpm,
+    guide,
+    image_generators,
+    invert,
+    last,
+    time_embedding,
+)
+from lesson_utils.support.checked import (
+    Call,
+    a,
+    checked,
+    choice,
+    each,
+    fit,
+    flag,
+    multiple,
+    optional,
+    real,
+    refuse,
+    something_to_call,
+    tensor,
+    whole,
+)
+from lesson_utils.support.device import best_device, cpu_name, machine, usable
+from lesson_utils.support.files import (
+    BUILT_IN,
+    ROOT,
+    fingerprint,
+    label,
+    located,
+    read_tensors,
+    replacing,
+    write_json,
+    write_tensors,
+)
+from lesson_utils.support.rules import eta_rule, generators, shaped_as, steps_rule
+
+X = torch.zeros(2, 1, 8, 8)
+
+
+def value_of(rule, value, **others):
+    """What a rule gives for the argument x of a call with these others."""
+    return rule("x", value, Call(others))
+
+
+# checked
+
+
+@checked(most=whole(1), n=whole(0, "most"), share=real("[0, 1]"))
+def counted(n, most=9, *, share: float = 0.5):
+    """How many of how many."""
+    return n, most, share
+
+
+def test_checked_binds_and_converts():
+    assert counted(3) == (3, 9, 0.5)
+    got = counted(np.int64(3), share=torch.tensor(0.25), most=4.0)
+    assert got == (3, 4, 0.25) and list(map(type, got)) == [int, int, float]
+    with pytest.raises(ValueError, match=r"^n: a whole number in 0\.\.9 is needed, g"):
+        counted(10)
+    with pytest.raises(ValueError, match=r"^most: a whole number of 1 or more is"):
+        counted(10, 0)  # its rule comes first
+    for wrong in ({}, {"n": 1, "m": 2}):
+        with pytest.raises(TypeError):
+            counted(**wrong)
+
+
+def test_checked_keeps_what_a_function_says_of_itself():
+    assert counted.__name__ == "counted" and counted.__doc__ == "How many of how many."
+    assert str(inspect.signature(counted)) == "(n, most=9, *, share: float = 0.5)"
+    assert "return n, most, share" in inspect.getsource(counted)
+    assert list(counted.rules) == ["most", "n", "share"]
+    assert list(inspect.signature(Settings).parameters) == list(Settings.__init__.rules)
+    assert Settings.__doc__.startswith("How to train.")
+
+
+def test_a_generator_function_refuses_at_the_call_and_begins_later():
+    begun = []
+
+    @checked(n=whole(1))
+    def counting(n):
+        begun.append(n)
+        yield from range(n)
+
+    with pytest.raises(ValueError, match="n: "):
+        counting(0)
+    numbers = counting(2.0)
+    assert not begun and list(numbers) == [0, 1] and begun == [2]
+
+
+def test_a_rule_for_no_argument_fails_at_the_definition():
+    with pytest.raises(TypeError, match="named has no argument {'m'}"):
+
+        @checked(m=whole())
+        def named(n):
+            """Its rule has another name."""
+
+    with pytest.raises(TypeError, match=r"Box\.__init__ has no argument {'m'}"):
+
+        @checked(m=whole())
+        class Box:
+            def __init__(self, n):
+                self.n = n
+
+
+def test_a_class_checks_what_makes_one():
+    @checked(n=whole(1))
+    class Box:
+        """Holds n."""
+
+        def __init__(self, n, words=""):
+            self.n, self.words = n, words
+
+    class Labelled(Box):
+        def __init__(self, n):
+            super().__init__(n, "of its own")
+
+    assert Box(2.0).n == 2 and Labelled(np.int8(3)).n == 3
+    assert Box.__doc__ == "Holds n." and isinstance(Labelled(1), Box)
+    for kind in (Box, Labelled):
+        with pytest.raises(ValueError, match="n: a whole number of 1 or more"):
+            kind(0)
+
+
+def test_a_dataclass_carries_its_rules_in_its_annotations():
+    @checked()
+    @dataclasses.dataclass(frozen=True)
+    class Plan:
+        steps: Annotated[int, whole(1), "how many"] = 20
+        part: Annotated[int, whole(0, "steps"), "of these"] = 3
+
+    plan = Plan(30.0)
+    assert plan == Plan(30) and type(plan.steps) is int
+    assert dataclasses.replace(plan, part=np.int64(30)) == Plan(30, 30)
+    with pytest.raises(ValueError, match=r"part: a whole number in 0\.\.2 is needed"):
+        dataclasses.replace(plan, steps=2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.part = 1
+
+
+def test_the_message_shows_the_value_and_never_a_whole_tensor():
+    for value, shown in (
+        ("a", "'a'"),
+        (torch.tensor(3.0), "tensor(3.)"),
+        (X, "Tensor of torch.float32 and shape (2, 1, 8, 8)"),
+        (np.zeros((2, 2)), "ndarray of float64 and shape (2, 2)"),
+        ("b" * 300, f"'{'b' * 199} …"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            refuse("x", "something else", value)
+        assert str(caught.value) == f"x: something else is needed, got {shown}"
+        assert caught.value.__suppress_context__
+
+
+# Kinds of rules. That each refuses nonsense stands in test_arguments.py.
+
+THREE = [3, 3.0, Fraction(3), np.int8(3), np.float32(3), np.array(3), np.array([3])]
+THREE += [torch.tensor(3), torch.tensor(3.0), torch.tensor([3])]
+HALF = [0.5, Fraction(1, 2), np.float16(0.5), np.float64(0.5), np.array([0.5])]
+HALF += [np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]).double()]
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "plain"),
+    [
+        (whole(3, 3), THREE, 3),
+        (multiple(3), THREE, 3),
+        (choice(1, 3), THREE, 3),
+        (choice("a", "b"), ["b", np.str_("b"), np.array("b")], "b"),
+        (real("[0, 3]"), THREE, 3.0),
+        (real("(0, 1)"), HALF, 0.5),
+        (optional(real("(0, 1)")), HALF, 0.5),
+        (flag, [True, np.True_, np.array(True), torch.tensor(True)], True),
+        (flag, [False, np.False_, torch.tensor([False])], False),
+        (each(whole()), [[1, 3.0], (1, 3), torch.tensor([1, 3]), iter([1, 3])], (1, 3)),
+        (each(whole()), THREE, (3,)),
+        (eta_rule, HALF, 0.5),
+        (steps_rule("T"), [500.0, np.int64(500), torch.tensor(500)], 500),
+        (steps_rule("T"), [(500, 0), range(500, -1, -500)], [500, 0]),
+        (steps_rule("T"), [torch.tensor([500, 0]), np.array([500.0, 0])], [500, 0]),
+    ],
+)
+def test_what_makes_sense_in_another_type_is_converted(rule, values, plain):
+    for value in values:
+        got = value_of(rule, value, T=500)
+        assert repr(got) == repr(plain), value
+
+
+def test_spans_have_ends():
+    closed, half_open = real("[0, 1]"), real("(0, 1)")
+    for end in (0, 1):
+        assert value_of(closed, end) == end
+        with pytest.raises(ValueError, match=r"x: a number in \(0, 1\) is needed"):
+            value_of(half_open, end)
+    assert value_of(real("[0, inf)"), 1e300) == 1e300
+    for value in (float("inf"), float("nan"), 10**400, torch.tensor(True), 1j, "0"):
+        with pytest.raises(ValueError):
+            value_of(real("[0, inf)"), value)
+
+
+def test_no_truth_value_is_a_number():
+    for value in (True, np.True_, torch.tensor(True), np.array([True])):
+        for rule in (whole(), real("[0, 1]"), choice(1, 3), multiple(1)):
+            with pytest.raises(ValueError):
+                value_of(rule, value)
+
+
+def test_each_of_several_has_its_rule():
+    for value in ([], [1, -1], "a", [True], np.array([0.5, 1]), {"a": 1}):
+        with pytest.raises(ValueError, match="x: "):
+            value_of(each(whole()), value)
+
+
+def test_letters_are_one_size_in_all_arguments():
+    call = Call({"model": small_model(1, 2)})
+    images, contexts = tensor("B model.in_channels H W"), tensor("B K")
+    assert images("x", X, call) is X and call.sizes == {"B": 2, "H": 8, "W": 8}
+    assert contexts("c", torch.zeros(2, 0), call).shape == (2, 0)  # only K may be 0
+    with pytest.raises(ValueError, match=r"c: a float tensor of shape \(2,0\) is"):
+        contexts("c", torch.zeros(3, 0), call)
+    with pytest.raises(ValueError, match=r"x: a float tensor of shape \(B,1,H,W\) is"):
+        images("x", X[..., :0], Call({"model": small_model(1, 2)}))
+    row = tensor("N")
+    with pytest.raises(ValueError, match=r"shape \(N,\) is needed, got 3"):
+        value_of(row, 3)
+    lesson = tensor("B model.in_channels H W")  # whatever can be called is a model
+    assert value_of(lesson, X, model=lambda x, t, c: x) is X
+
+
+def test_tensors_are_moved_and_cast_to_another_argument():
+    meta = torch.zeros(2, 1, 8, 8, dtype=torch.double, device="meta")
+    moved = value_of(tensor("B C H W", like="other"), X, other=meta)
+    assert moved.device.type == "meta" and moved.dtype == torch.float32
+    cast = value_of(tensor("B C H W", like="other", cast=True), X, other=meta)
+    assert cast.device.type == "meta" and cast.dtype == torch.double
+    assert value_of(shaped_as("other"), X, other=meta).device.type == "meta"
+    assert value_of(tensor("B C H W", like="other"), X, other=X) is X
+
+
+def test_rules_that_take_a_thing_as_it_is():
+    g = torch.Generator()
+    assert value_of(a(str, "a text"), "x") == "x"
+    assert value_of(something_to_call("len"), len) is len
+    assert value_of(fit(lambda n: n > 2, "more than 2"), 3) == 3
+    assert value_of(optional(whole(1)), None) is None
+    for several in (None, g, [g, g], (g, g)):
+        assert generators("generator", several, Call({"x": X})) is several
+
+
+# torch.compile
+
+
+def compiled_and_plain(**how):
+    model = small_model(lively=True).eval()
+    x, t, c = X[:1, :, :4, :4] + 0.5, torch.tensor([0.3]), torch.tensor([[1.0, 0.0]])
+    with torch.no_grad():
+        return torch.compile(model, fullgraph=True, **how)(x, t, c), model(x, t, c)
+
+
+def test_the_network_compiles_in_one_graph():
+    ours, plain = compiled_and_plain(backend="eager")
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
+
+
+def test_the_compiled_network_gives_the_same():
+    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        pytest.skip("there is no C++ compiler here")
+    fast = {"cpp_wrapper": True, "cpp.simdlen": 0}  # to compile, not to run
+    ours, plain = compiled_and_plain(backend="inductor", options=fast)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
+
+
+def test_nothing_is_checked_while_torch_compiles(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert counted("many", most=None) == ("many", None, 0.5)
+
+
+# Devices
+
+
+def test_context_and_times_follow_the_network():
+    """On a device that computes shapes alone: c and t come from the CPU."""
+    model, t, c = small_model().to("meta"), torch.ones(2), torch.zeros(2, 2)
+    x = X.to("meta")
+    assert model(x, t, c).device.type == model(x, t).device.type == "meta"
+    with pytest.raises(ValueError, match="x: a tensor on the model's device meta is n"):
+        model(X, t, c)
+
+
+def test_context_takes_the_type_of_the_images_and_images_have_the_networks():
+    model, t, c = small_model(lively=True).double(), torch.ones(2), torch.ones(2, 2)
+    assert torch.equal(model(X.double(), t, c), model(X.double(), t, c.double()))
+    with pytest.raises(ValueError, match="x: a tensor of the model's type torch.f"):
+        model(X, t, c)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert small_model()(X.bfloat16(), t, c).shape == X.shape
+
+
+def test_samplers_run_on_a_gpu_whose_noise_and_context_are_made_on_the_cpu():
+    """With tensors that have a device and no values: no GPU is needed."""
+    short = Schedule([1, 0.5, 0.1])
+    with FakeTensorMode() as fake:
+        with torch.device("cuda"):
+            model = small_model()
+            x = torch.zeros(2, 1, 8, 8)
+        c = torch.eye(2)
+        eps_fn = guide(model, c, 2.0)
+        assert c.device.type == "cpu" and x.device.type == "cuda"
+        for generator in (None, image_generators(2), torch.Generator()):
+            for run in (
+                ddim(eps_fn, x, SCHEDULE, 3, eta=1.0, clip=True, generator=generator),
+                ddpm(eps_fn, x, short, generator=generator),
+                invert(eps_fn, x, SCHEDULE, 3, refine=1),
+            ):
+                assert all(s.x.device == s.x0.device == x.device for s in run)
+        on_cpu = torch.zeros(2, 1, 8, 8)
+        assert ddim_step(x, on_cpu, 0.3, 0.5, 1.0, on_cpu)[0].device == x.device
+        assert clipped(x, on_cpu, 0.5).device == x.device
+        assert time_embedding(x[:, 0, 0, 0], 8).device == x.device
+        assert last(ddim(eps_fn, x, SCHEDULE, 1)).fake_mode is fake
+
+
+def test_a_device_is_usable_or_refused_by_name():
+    assert usable(None) == usable("cpu") == usable(torch.device("cpu"))
+    assert usable(best_device()).type == best_device()
+    for wrong in ("gpu", "cuda:99", 3.5, ["cpu"]):
+        with pytest.raises(ValueError, match="device: one of this machine, such as"):
+            usable(wrong)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "best"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_best_device_is_the_first_there_is(cuda, mps, best, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert best_device() == best
+
+
+def test_a_figure_names_its_machine(monkeypatch):
+    assert cpu_name() in machine("cpu") and torch.__version__ in machine("cpu")
+    assert f"{torch.get_num_threads()} CPU threads" in machine("cpu")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    assert machine("cuda").startswith("Some GPU, Python 3.")
+
+
+# Files
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    with replacing(path) as part:
+        part.write_text("first")
+        assert not path.exists() and part.parent == path.parent
+    with pytest.raises(ZeroDivisionError), replacing(path) as part:
+        part.write_text(f"second, half {1 / 0}")
+    full = pytest.raises(OSError, match=r"a\.txt: cannot be written \(No space")
+    with full, replacing(path) as part:
+        part.write_text("third, half")
+        raise OSError("No space left on device")
+    assert path.read_text() == "first" and os.listdir(path.parent) == ["a.txt"]
+    write_json(path, {"π": 3})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"π": 3}
+    assert "π" in path.read_text(encoding="utf-8")
+
+
+def test_tensors_come_back_with_their_record(tmp_path, monkeypatch):
+    path, record = tmp_path / "t.safetensors", {"steps": 3, "names": ["a"]}
+    tensors = {"x": torch.eye(3).T[:, :2], "n": torch.tensor(7, requires_grad=False)}
+    write_tensors(path, tensors, record)
+    got, known = read_tensors(path)
+    assert known == record and list(record) == ["steps", "names"]
+    assert all(torch.equal(got[name], tensors[name]) for name in tensors)
+    kept = path.read_bytes()
+
+    def no_space(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("lesson_utils.support.files.save_file", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_tensors(path, {"x": X}, {})
+    assert path.read_bytes() == kept and len(os.listdir(tmp_path)) == 1
+
+
+def test_a_fingerprint_is_of_shapes_types_values_and_order():
+    x, c, _ = small_data(4)
+    known = fingerprint(x, c)
+    assert known == fingerprint(x.clone(), c.T.contiguous().T)
+    changed = x.clone()
+    changed[3, 0, 7, 7] += 1e-6
+    for others in ((changed, c), (c, x), (x,), (x.double(), c), (x.flatten(1), c)):
+        assert fingerprint(*others) != known
+
+
+def test_paths_are_located_and_labelled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert located("a/../b") == located(tmp_path / "b") == located("~/b")
+    assert label("some where/My Pets/") == "My Pets" and (ROOT / "Makefile").exists()
+    for name in BUILT_IN:
+        assert label(name) == name
+        for folder in (f"own/{name}", tmp_path / name.upper()):
+            with pytest.raises(ValueError, match="name_or_path: .* rename it"):
+                label(folder)
+    for wrong in (3, None, "", "a\0b", ["a"]):
+        with pytest.raises(ValueError, match="name_or_path: a name or a path is need"):
+            label(wrong)

@@ -1,0 +1,1 @@
+"""What only this repository needs: lesson runner, site, bench, doctor."""
