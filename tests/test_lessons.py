@@ -1,6 +1,7 @@
 """The lessons run without a problem, and build the same code as lesson_utils."""
 
 import ast
+import asyncio
 import inspect
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from queue import Empty
 
 import imageio.v3 as iio
 import nbformat
@@ -109,6 +111,25 @@ def test_views_go_with_the_state_of_their_widgets(tmp_path):
 def test_a_dead_kernel_is_a_problem(tmp_path):
     result, _ = run(tmp_path, "import os\nos._exit(1)")
     assert "DeadKernelError" in result.problems[0]
+
+
+def test_a_reply_whose_event_is_lost_is_found_within_a_second(monkeypatch):
+    asked = []
+
+    async def get_msg(self, timeout):
+        asked.append(timeout)
+        if len(asked) < 3:
+            raise Empty
+        return "reply"
+
+    monkeypatch.setattr(lessons.AsyncZMQSocketChannel, "get_msg", get_msg)
+    channel = lessons.Channel.__new__(lessons.Channel)
+    assert asyncio.run(channel.get_msg(timeout=900)) == "reply"
+    assert asyncio.run(channel.get_msg()) == "reply" and asked == [1, 1, 1, 1]
+    assert asyncio.run(channel.get_msg(timeout=0)) == "reply" and asked[4:] == [0]
+    assert lessons.this_python("scratch").client_factory().shell_channel_class is (
+        lessons.Channel
+    )
 
 
 # `make lessons`, on a planted folder

@@ -18,8 +18,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty
 
 import nbformat
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -125,16 +128,37 @@ def run_lesson(path: Path, on_cell: Callable[[], None] = lambda: None) -> Run:
     )
 
 
+class Channel(AsyncZMQSocketChannel):
+    """A channel that looks for a message every second.
+
+    What nbclient sends for an Output widget goes around asyncio and may swallow the
+    event of a reply that has come: without a look it would wait for CELL_TIMEOUT.
+    """
+
+    async def get_msg(self, timeout: float | None = None) -> dict:
+        until = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while (left := until - time.monotonic()) > 1:
+            try:
+                return await super().get_msg(timeout=1)
+            except Empty:
+                continue
+        return await super().get_msg(timeout=max(left, 0))
+
+
+class Client(AsyncKernelClient):
+    shell_channel_class = Channel
+
+
 def this_python(scratch: str) -> AsyncKernelManager:
     """A kernel of the Python that runs this, whatever kernels the user has."""
     # Without folders to search, there is no other. Its sockets are files, where the
     # system has such: no port is opened, and ipykernel does not warn about one.
     specs = KernelSpecManager(kernel_dirs=[])
-    if os.name == "nt":
-        return AsyncKernelManager(kernel_spec_manager=specs)
-    return AsyncKernelManager(
-        kernel_spec_manager=specs, transport="ipc", ip=os.path.join(scratch, "socket")
-    )
+    manager = AsyncKernelManager(kernel_spec_manager=specs, client_factory=Client)
+    if os.name != "nt":
+        manager.transport = "ipc"
+        manager.ip = os.path.join(scratch, "socket")
+    return manager
 
 
 def kernel_environment(scratch: str) -> dict[str, str]:
