@@ -276,6 +276,7 @@ def test_eta_0_needs_no_noise_and_others_do():
     x, generator = noise(2), torch.Generator().manual_seed(0)
     state, before = generator.get_state(), torch.get_rng_state()
     last(ddim(stub, x, SCHEDULE, 20, generator=generator))
+    last(ddim(stub, x, SCHEDULE, 1, 1.0, generator=generator))  # nor the last step
     assert torch.equal(generator.get_state(), state)
     last(ddim(stub, x, SCHEDULE, 20))
     assert torch.equal(torch.get_rng_state(), before)

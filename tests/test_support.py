@@ -11,22 +11,9 @@ from typing import Annotated
 import numpy as np
 import pytest
 import torch
-from small import SCHEDULE, small_data, small_model
-from torch._subclasses.fake_tensor import FakeTensorMode
+from small import small_data, small_model
 
-from lesson_utils import (
-    Schedule,
-    Settings,
-    clipped,
-    ddim,
-    ddim_step,
-    ddpm,
-    guide,
-    image_generators,
-    invert,
-    last,
-    time_embedding,
-)
+from lesson_utils import Settings
 from lesson_utils.support.checked import (
     Call,
     a,
@@ -297,7 +284,7 @@ def test_nothing_is_checked_while_torch_compiles(monkeypatch):
     assert counted("many", most=None) == ("many", None, 0.5)
 
 
-# Devices
+# Devices; test_devices.py has the samplers on a GPU
 
 
 def test_context_and_times_follow_the_network():
@@ -316,30 +303,6 @@ def test_context_takes_the_type_of_the_images_and_images_have_the_networks():
         model(X, t, c)
     with torch.autocast("cpu", torch.bfloat16):
         assert small_model()(X.bfloat16(), t, c).shape == X.shape
-
-
-def test_samplers_run_on_a_gpu_whose_noise_and_context_are_made_on_the_cpu():
-    """With tensors that have a device and no values: no GPU is needed."""
-    short = Schedule([1, 0.5, 0.1])
-    with FakeTensorMode() as fake:
-        with torch.device("cuda"):
-            model = small_model()
-            x = torch.zeros(2, 1, 8, 8)
-        c = torch.eye(2)
-        eps_fn = guide(model, c, 2.0)
-        assert c.device.type == "cpu" and x.device.type == "cuda"
-        for generator in (None, image_generators(2), torch.Generator()):
-            for run in (
-                ddim(eps_fn, x, SCHEDULE, 3, eta=1.0, clip=True, generator=generator),
-                ddpm(eps_fn, x, short, generator=generator),
-                invert(eps_fn, x, SCHEDULE, 3, refine=1),
-            ):
-                assert all(s.x.device == s.x0.device == x.device for s in run)
-        on_cpu = torch.zeros(2, 1, 8, 8)
-        assert ddim_step(x, on_cpu, 0.3, 0.5, 1.0, on_cpu)[0].device == x.device
-        assert clipped(x, on_cpu, 0.5).device == x.device
-        assert time_embedding(x[:, 0, 0, 0], 8).device == x.device
-        assert last(ddim(eps_fn, x, SCHEDULE, 1)).fake_mode is fake
 
 
 def test_a_device_is_usable_or_refused_by_name():
