@@ -10,7 +10,8 @@ from .support.checked import Call, checked, real, refuse
 
 def weights_of(name: str, value: object, call: Call) -> list[nn.Parameter]:
     """The rule for what model.parameters() gives."""
-    given = list(value) if isinstance(value, Iterable) else []
+    rowed = isinstance(value, Iterable) and not isinstance(value, Tensor)
+    given = list(value) if rowed else []
     if not given or not all(isinstance(p, nn.Parameter) for p in given):
         refuse(name, "model.parameters()", value)
     return given
