@@ -30,14 +30,22 @@ from .quality.report import chart, table
 from .schedule import Schedule
 from .support.checked import refuse, whole
 from .support.device import best_device, machine, usable
-from .support.files import BUILT_IN, CHECKPOINTS, ROOT, fingerprint, label, read_state
+from .support.files import (
+    BUILT_IN,
+    CHECKPOINTS,
+    ROOT,
+    fingerprint,
+    label,
+    write_bytes,
+)
+from .support.state import read_state
 from .training import Settings, train
 from .unet import ContextUnet
 from .viz import progress
 
-LARGE = 400  # pixels of an image; what is larger takes longer, and is trained
-SMALL_RUN = {"width": 48, "steps": 30_000}  # with
-LARGE_RUN = {"width": 32, "steps": 15_000}  # by default
+LARGE = 400  # pixels of an image; by default larger ones, which take longer, get
+SMALL_RUN = {"width": 48, "steps": 30_000}
+LARGE_RUN = {"width": 32, "steps": 15_000}  # this run
 STATES = ROOT / "build/train"
 RESULTS = ROOT / "build/evaluate"
 
@@ -51,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        how = "the same command goes on from the last state"
+        how = "the same command goes on from what was kept"
         print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     return 0
@@ -96,10 +104,8 @@ def add_settings(options: argparse.ArgumentParser, kind: type) -> None:
     """A flag for each field of a dataclass; its rule is applied when one is made."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in fields(kind):
-        base, (_, text, *_) = (
-            hints[field.name].__origin__,
-            hints[field.name].__metadata__,
-        )
+        base = hints[field.name].__origin__
+        text = hints[field.name].__metadata__[1]
         flag = "--" + field.name.replace("_", "-")
         about = {"default": argparse.SUPPRESS, "help": described(text, field.default)}
         if base is bool:
@@ -145,10 +151,16 @@ def made(kind: type, chosen: argparse.Namespace, **base):
 
 
 def train_flags(options: argparse.ArgumentParser) -> None:
-    options.add_argument("--dataset", default="sprites", help="or mnist, or a folder")
+    options.add_argument(
+        "--dataset", default="sprites", help="sprites, mnist or a folder"
+    )
     options.add_argument("--size", type=number, help="of a folder's images; default 16")
-    options.add_argument("--minutes", type=float, help="in place of --steps")
-    options.add_argument("--width", type=number, help="channels; default 48, large 32")
+    options.add_argument(
+        "--minutes", type=float, help="in place of --steps: as many as fit"
+    )
+    options.add_argument(
+        "--width", type=number, help="channels; default 48, for large images 32"
+    )
     add_settings(options, Settings)
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
     options.add_argument("--state", type=Path, help="default: in build/train/")
@@ -157,6 +169,9 @@ def train_flags(options: argparse.ArgumentParser) -> None:
 
 def run_train(chosen: argparse.Namespace) -> None:
     """Train a checkpoint, or go on from its last state."""
+    if "steps" in chosen and chosen.minutes is not None:
+        raise ValueError("--minutes: not allowed with --steps; give one of them")
+    made(Settings, chosen)  # what makes no sense is refused before any work
     name, out, state = places(chosen)
     device = usable(chosen.device or best_device())
     data = sources.dataset(chosen.dataset, chosen.size)
@@ -210,8 +225,6 @@ def write_trained(out: Path, update, schedule, data, settings, record: dict) -> 
 
 def places(chosen: argparse.Namespace) -> tuple[str, Path, Path]:
     """What a run is called, where its checkpoint goes, and where its state."""
-    if "steps" in chosen and chosen.minutes is not None:
-        raise ValueError("--minutes: not allowed with --steps; give one of them")
     own = chosen.out and chosen.state  # then any folder's name will do
     name = Path(chosen.dataset).resolve().name if own else label(chosen.dataset)
     out = chosen.out or CHECKPOINTS / f"{name}.safetensors"
@@ -245,6 +258,8 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     """Judge samples over all steps, η and guidance; write JSON and a chart."""
     experiment = made(Experiment, chosen)
     device = usable(chosen.device or best_device())
+    if chosen.dataset is None and chosen.checkpoint.endswith(".safetensors"):
+        refuse("--dataset", "the data that the checkpoint was trained on", None)
     checkpoint = load(chosen.checkpoint, device)
     for steps in experiment.steps:
         whole(1, checkpoint.schedule.T)("--steps", steps)
@@ -260,7 +275,7 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     about = {"machine": machine(device), "name": str(chosen.checkpoint)}
     work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
     *_, result = progress(work, sampler_steps(experiment), f"{name} on {device}")
-    out.with_suffix(".png").write_bytes(chart(result, experiment.guidance[0]))
+    write_bytes(out.with_suffix(".png"), chart(result, experiment.guidance[0]))
     for scale in experiment.guidance:
         print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
 
@@ -276,37 +291,29 @@ def sampler_steps(experiment: Experiment) -> int:
 
 def card_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument("--checkpoint", default="sprites", choices=BUILT_IN)
-    options.add_argument(
-        "--parts",
-        nargs="+",
-        default=card.PARTS,
-        choices=card.PARTS,
-        metavar="PART",
-        help=f"some of {', '.join(card.PARTS)}; default: all",
-    )
-    options.add_argument("--n-samples", type=number, default=500, help="of the table")
-    options.add_argument("--inversions", type=number, default=200, help="images")
+    add_settings(options, card.CardSettings)
     add_device(options)
 
 
 def run_card(chosen: argparse.Namespace) -> None:
     """Measure what the model card of a shipped checkpoint says, and write it."""
+    settings = made(card.CardSettings, chosen)
     device = usable(chosen.device or best_device())
     who = card.subject(chosen.checkpoint, load(chosen.checkpoint, device))
     judge = card.ensure_judge(who)
-    if "table" in chosen.parts:
-        for experiment in card.tables(chosen.n_samples):
+    if "table" in settings.parts:
+        for experiment in card.table_experiments(settings.n_samples):
             work = card.measure(who, judge, experiment, "table")
             run_to_end(work, sampler_steps(experiment), f"{who.name}, table")
-    if "guidance" in chosen.parts:
+    if "guidance" in settings.parts:
         experiment = card.GUIDED[who.name]
         work = card.measure(who, judge, experiment, "guidance")
         run_to_end(work, sampler_steps(experiment), f"{who.name}, guidance")
-    if "inversion" in chosen.parts:
-        work = card.measure_inversion(who, chosen.inversions)
+    if "inversion" in settings.parts:
+        work = card.measure_inversion(who, settings.inversions)
         cells = len(inversion.PAPER) * len(inversion.REFINE)
         run_to_end(work, cells, f"{who.name}, inversion")
-    if "images" in chosen.parts:
+    if "images" in settings.parts:
         card.write_images(who)
     card.write_card(who)
     print("\n\n".join(card.sections(who).values()))
@@ -363,7 +370,7 @@ EVALUATE_EXAMPLES = """\
 """
 CARD_EXAMPLES = """\
   python -m lesson_utils card --checkpoint sprites
-  python -m lesson_utils card --checkpoint mnist --parts table guidance
+  python -m lesson_utils card --checkpoint mnist --parts table,guidance
   python -m lesson_utils card --checkpoint sprites --parts images
 """
 INFO_EXAMPLES = """\

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from .support.checked import checked, fit, optional, refuse, whole
-from .support.files import replacing
+from .support.files import located, write_bytes
 from .viz import film_pixels, some_frames, tile
 
 LARGEST_SIDE = 65_535  # pixels, and 655,350 ms: what 16 bits of the format can say
@@ -64,8 +64,7 @@ def gif(
         loop=0,
     )
     if path is not None:
-        with replacing(path) as part:
-            part.write_bytes(data)
+        write_bytes(located(path), data)
     return data
 
 
@@ -78,7 +77,7 @@ def in_one_palette(
     """
     for most in (min(colors, 255), min(colors, 128)):  # 128 leave a twin for each
         palette = best_palette(film, most)
-        index = nearest(film, palette).repeat(scale, 1).repeat(scale, 2)
+        index = in_palette(film, palette).repeat(scale, 1).repeat(scale, 2)
         table = keep_equal_frames(index, rgb(palette))
         if len(table) <= 256:
             break
@@ -107,7 +106,7 @@ def best_palette(film: np.ndarray, colors: int) -> np.ndarray:
     return kept
 
 
-def nearest(film: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def in_palette(film: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """uint8 (F,h,w,3) -> uint8 (F,h,w), the number of each pixel's colour."""
     wanted = Image.new("P", (1, 1))
     ring = np.resize(rgb(palette), (256, 3))  # its colours, again and again

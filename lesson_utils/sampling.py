@@ -138,6 +138,16 @@ def ddim_step(
     return x_s + sigma_hat * noise, x0
 
 
+@checked(x=tensor(), eps=shaped_as("x"), ab_t=real("(0, 1)"))
+def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
+    """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
+
+    The guess clipped alone would contradict eps. ab_t must be in (0, 1).
+    """
+    x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
+    return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
+
+
 @checked(
     eps_fn=an_eps_fn,
     x=images,
@@ -176,6 +186,29 @@ def ddim(
         yield Step(s, x, x0)
 
 
+@checked(steps=unfinished)
+def last(steps: Iterable[Step]) -> Tensor:
+    """Run a sampler to its end and give its last x, (B,C,H,W).
+
+    Keeps one step at a time. Raises ValueError if there is no step.
+    """
+    [step] = deque(steps, maxlen=1)
+    return step.x
+
+
+@checked(a=no_zeros, b=not_opposite, w=weights_of_pairs)
+def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
+    """Latents (B,C,H,W) on the arcs from a (w = 0) to b (w = 1), one angle for a pair.
+
+    w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5).
+    Raises ValueError for other w, shapes that differ, zeros and opposite latents.
+    """
+    w = torch.as_tensor(w).to(a).view(-1, 1, 1, 1)
+    cos = F.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)  # (B,)
+    theta = cos.acos().clamp(min=1e-3).view(-1, 1, 1, 1)  # no 0/0 for a = b
+    return (((1 - w) * theta).sin() * a + (w * theta).sin() * b) / theta.sin()
+
+
 @checked(
     eps_fn=an_eps_fn,
     x0=images,
@@ -209,36 +242,3 @@ def invert(
             x_t, x0 = ddim_step(x, eps, ab[s], ab[t])
         x = x_t
         yield Step(t, x, x0)
-
-
-@checked(a=no_zeros, b=not_opposite, w=weights_of_pairs)
-def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
-    """Latents (B,C,H,W) on the arcs from a (w = 0) to b (w = 1), one angle for a pair.
-
-    w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5).
-    Raises ValueError for other w, shapes that differ, zeros and opposite latents.
-    """
-    w = torch.as_tensor(w).to(a).view(-1, 1, 1, 1)
-    cos = F.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)  # (B,)
-    theta = cos.acos().clamp(min=1e-3).view(-1, 1, 1, 1)  # no 0/0 for a = b
-    return (((1 - w) * theta).sin() * a + (w * theta).sin() * b) / theta.sin()
-
-
-@checked(x=tensor(), eps=shaped_as("x"), ab_t=real("(0, 1)"))
-def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
-    """The eps (B,C,H,W) whose guess of x_0 is the one of eps, cut off at [-1, 1].
-
-    The guess clipped alone would contradict eps. ab_t must be in (0, 1).
-    """
-    x0 = ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
-    return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
-
-
-@checked(steps=unfinished)
-def last(steps: Iterable[Step]) -> Tensor:
-    """Run a sampler to its end and give its last x, (B,C,H,W).
-
-    Keeps one step at a time. Raises ValueError if there is no step.
-    """
-    [step] = deque(steps, maxlen=1)
-    return step.x

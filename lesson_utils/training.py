@@ -13,13 +13,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .optimiser import Muon
 from .schedule import Schedule
-from .support.checked import a, checked, fit, flag, optional, real, tensor, whole
-from .support.files import fingerprint, live_tensors, load_state, write_tensors
+from .support.checked import checked, fit, flag, instance, optional, real, tensor, whole
+from .support.files import fingerprint, write_tensors
 from .support.rules import (
     a_generator,
     a_network,
     a_schedule,
-    ema_decay_rule,
     images,
     loss_rule,
     pictures_for,
@@ -27,6 +26,7 @@ from .support.rules import (
     state_path,
     weights_rule,
 )
+from .support.state import live_tensors, load_state
 
 
 class Update(NamedTuple):
@@ -42,6 +42,13 @@ class Update(NamedTuple):
     ema: AveragedModel
 
 
+def average_decay(name: str, value: object, call) -> float:
+    """A decay in [0, 1); None: 0.999, or less for a run of under 10,000 updates."""
+    if value is None:
+        return max(0.0, min(0.999, 1 - 10 / call["steps"]))
+    return real("[0, 1)")(name, value, call)
+
+
 @checked()
 @dataclass(frozen=True)
 class Settings:
@@ -49,12 +56,14 @@ class Settings:
     `train`, of the flags of the command line, and of what a state and a card record.
     """
 
-    steps: Annotated[int, whole(1, 10**8), "updates of the weights"] = 30_000
+    steps: Annotated[
+        int, whole(1, 10**8), "updates of the weights; for images over 20×20 15000"
+    ] = 30_000
     batch_size: Annotated[int, whole(1, 10**6), "images an update"] = 64
     learning_rate: Annotated[float, real("(0, 1)"), "its peak"] = 3e-3
     warmup: Annotated[int, whole(0), "updates until the peak"] = 100
     ema_decay: Annotated[
-        float | None, ema_decay_rule, "of the averaged weights; 0.999, less if short"
+        float | None, average_decay, "of the averaged weights; 0.999, less if short"
     ] = None
     context_dropout: Annotated[
         float, real("[0, 1]"), "share of images trained without their context"
@@ -113,7 +122,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 @checked(
     model=weights_rule,
     ema=fit(lambda ema: hasattr(ema, "update_parameters"), "an AveragedModel"),
-    optimiser=a(torch.optim.Optimizer, "one of torch.optim, such as AdamW,"),
+    optimiser=instance(torch.optim.Optimizer, "one of torch.optim, such as AdamW,"),
     loss=loss_rule,
     rate=real("[0, 1]"),
 )
@@ -142,7 +151,7 @@ def train_step(
     model=weights_rule,
     schedule=a_schedule,
     data=pictures_for,
-    settings=a(Settings, "Settings(…)"),
+    settings=instance(Settings, "Settings(…)"),
     state=state_path,
     save_seconds=real("[0, inf)"),
 )

@@ -21,7 +21,17 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
-from .support.checked import a, checked, choice, each, fit, optional, refuse, whole
+from .support.checked import (
+    checked,
+    choice,
+    each,
+    fit,
+    instance,
+    optional,
+    refuse,
+    whole,
+)
+from .support.files import located
 from .support.rules import images, numbers
 
 # Told apart without colour vision too (Okabe & Ito 2008), and by their dashes.
@@ -68,7 +78,7 @@ def two_lengths(value: object) -> bool:
 
 
 some_columns = optional(whole(1))
-some_frames = a(Iterable, "one tensor (B,C,H,W) or more, in a row,")
+some_frames = instance(Iterable, "one tensor (B,C,H,W) or more, in a row,")
 
 
 # Stills
@@ -138,7 +148,7 @@ def chosen_frames(moments: int | Sequence[int], n: int) -> list[int]:
 
 
 @checked(
-    curves=a(Mapping, "{label: numbers}"),
+    curves=instance(Mapping, "{label: numbers}"),
     log=choice("", "x", "y", "xy"),
     size=fit(two_lengths, "(width, height)"),
 )
@@ -259,7 +269,10 @@ def encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
     if isinstance(picture, Tensor):
         picture = tile(pixels(showable(name, picture)), columns, scale)
     elif isinstance(picture, str | Path):
-        picture = Path(picture).read_bytes()
+        path = located(picture, name)
+        if not path.is_file():
+            refuse(name, "the path of a GIF or a PNG that is there", str(picture))
+        picture = path.read_bytes()
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             refuse(name, "uint8 (H,W,3)", picture)
@@ -274,8 +287,9 @@ def encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
 
 
 @checked(
-    steps=a(Iterable, "a sampler or a sequence, such as ddim(...),"),
+    steps=instance(Iterable, "a sampler or a sequence, such as ddim(...),"),
     total=optional(whole()),
+    label=instance(str, "a text"),
 )
 def progress(steps: Iterable, total: int | None = None, label: str = "") -> Iterator:
     """The items of steps, unchanged, with a bar on stdout that leaves one line.

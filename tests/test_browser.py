@@ -136,26 +136,25 @@ def test_the_panel_fits_a_notebook_of_a_thousand_pixels(panel):
     for box in [panel.at, *panel.at.locator(".widget-box").all()]:
         room, needed = box.evaluate(wide)
         assert needed <= room
-    boxes = [
-        panel.control("textbox", "prompt").bounding_box(),
-        panel.at.get_by_role("img", name="samples of").bounding_box(),
-    ]
-    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 200  # side by side
-    assert boxes[1]["width"] == 448
+    prompt = panel.control("textbox", "prompt").bounding_box()
+    image = panel.at.get_by_role("img", name="samples of").bounding_box()
+    assert abs(prompt["y"] - image["y"]) < 200  # side by side
+    assert image["width"] == 448
 
 
 def test_a_screen_reader_finds_every_control_by_its_name(panel):
-    classes = ["hero", "non-hero", "food", "spell", "side-facing"]
-    for name in [*classes, "guidance", "steps", "η (eta)", "pictures", "film"]:
-        assert panel.control("slider", name).count() == 1, name
-    for role, name in (
-        ("textbox", "prompt"),
-        ("combobox", "preset"),
-        ("combobox", "sampler"),
-        ("spinbutton", "seed"),
-        ("checkbox", "hold the noise"),
-    ):
-        assert panel.control(role, name).count() == 1, name
+    sliders = ["hero", "non-hero", "food", "spell", "side-facing"]
+    sliders += ["guidance", "steps", "η (eta)", "pictures", "film"]
+    controls = {
+        "slider": sliders,
+        "textbox": ["prompt"],
+        "combobox": ["preset", "sampler"],
+        "spinbutton": ["seed"],
+        "checkbox": ["hold the noise"],
+    }
+    for role, names in controls.items():
+        for name in names:
+            assert panel.control(role, name).count() == 1, name
     for name in ("New seed", "Stop", "Save GIF"):
         assert panel.at.get_by_role("button", name=name).count() == 1, name
     assert panel.at.get_by_role("slider").count() == 10
@@ -190,7 +189,7 @@ def test_tab_leads_from_control_to_control(panel):
 def test_the_mouse_moves_a_slider(panel):
     slider = panel.control("slider", "food")
     place = slider.bounding_box()
-    x, y = (place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
 
     def drag():
         panel.page.mouse.move(x, y)
@@ -206,11 +205,8 @@ def test_the_mouse_moves_a_slider(panel):
 
 def test_a_prompt_draws_what_it_says(panel):
     panel.changed(lambda: panel.write("0.5 spell + ½ hero"))
-    assert [panel.number_of(k) for k in ("hero", "food", "spell")] == [
-        "0.50",
-        "0.00",
-        "0.50",
-    ]
+    shares = [panel.number_of(name) for name in ("hero", "food", "spell")]
+    assert shares == ["0.50", "0.00", "0.50"]
     panel.keep("prompt")
 
 
@@ -226,10 +222,8 @@ def test_a_bad_prompt_shows_its_message_beneath_it(panel):
     before = panel.pictures()
     panel.write("0.5 spel + hero")
     panel.expect(panel.said("alert")).to_contain_text("did you mean 'spell'?")
-    prompt, message = (
-        place.bounding_box()
-        for place in (panel.control("textbox", "prompt"), panel.said("alert"))
-    )
+    prompt = panel.control("textbox", "prompt").bounding_box()
+    message = panel.said("alert").bounding_box()
     assert 0 <= message["y"] - prompt["y"] - prompt["height"] < 20
     assert panel.pictures() == before
     panel.keep("bad_prompt")
@@ -262,10 +256,8 @@ def test_ddpm_can_be_stopped_and_its_film_scrubbed(panel):
     panel.control("combobox", "sampler").select_option("DDPM")
     stop = panel.at.get_by_role("button", name="Stop")
     panel.expect(stop).to_be_enabled(timeout=MINUTES)
-    bar = panel.at.locator(".progress-bar")
-    panel.page.wait_for_function(
-        "b => parseFloat(b.style.width) > 3", arg=bar.element_handle()
-    )
+    bar = panel.at.locator(".progress-bar").element_handle()
+    panel.page.wait_for_function("b => parseFloat(b.style.width) > 3", arg=bar)
     panel.keep("ddpm_runs")
     panel.changed(stop.click)
     panel.expect(panel.said()).to_contain_text(re.compile(r"stopped at t = \d{3}"))
@@ -306,9 +298,8 @@ def test_ddpm_draws_to_its_end(panel):
 
 def test_the_film_is_saved_and_can_be_downloaded(panel):
     panel.press("Save GIF")
-    link = panel.at.get_by_role(
-        "link", name=re.compile(r"sprites-ddpm-500-seed\d+.gif")
-    )
+    file = re.compile(r"sprites-ddpm-500-seed\d+.gif")
+    link = panel.at.get_by_role("link", name=file)
     with panel.page.expect_download() as download:
         link.click()
     name = download.value.suggested_filename

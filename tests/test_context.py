@@ -17,138 +17,110 @@ NUMBERED = tuple(f"class {k}" for k in range(12))
 ODD = ("salt, pepper", "rock and roll", "rock", "c++", "3 8", "R&B", "-", "été")
 
 
-def weights(names, **shares):
-    """The expected vector, put together without a prompt: index -> weight."""
-    c = torch.zeros(len(names))
-    for key, share in shares.items():
-        c[int(key[1:])] = share
-    return c
+READ = [  # (class names, {index: weight}, prompts that say so)
+    (SPRITES, {}, "", " \t\n"),
+    (SPRITES, {0: 1}, "hero", "  HERO ", "1 hero", "1. hero"),
+    (SPRITES, {1: 1}, "Non_Hero", "non hero"),
+    (SPRITES, {4: 1}, "side  facing", "side - facing", "SIDE_FACING"),
+    (SPRITES, {0: 1, 2: 1}, "hero and food", "hero AND food", "hero+food"),
+    (SPRITES, {0: 1, 2: 1}, "hero & food"),
+    (SPRITES, {0: 1, 2: 1, 3: 1}, "hero, food, and spell", "hero,food and spell"),
+    (SPRITES, {0: 0.5}, "0.5 * hero", "0.5 × hero", "0.5hero", "½ hero"),
+    (SPRITES, {0: 0.5, 2: 0.5}, "0.5 hero + 0.5 food"),
+    (SPRITES, {0: 0.5, 2: 0.25}, "0.5*hero+.25 food"),
+    (SPRITES, {0: 0.5, 2: 1e-3}, "½hero and 1e-3 food"),
+    (SPRITES, {1: 0.3, 4: 0.7}, "0.3 Non Hero, 0.7 side_facing"),
+    (DIGITS, {7: 1}, "7", "seven", "Seven", "1.0 7", "1*7"),
+    (DIGITS, {0: 1}, "zero"),
+    (DIGITS, {3: 1, 8: 1}, "3 and 8", "3+8", "3,eight"),
+    (DIGITS, {3: 0.5, 8: 0.5}, "0.5 3 + 0.5 8"),
+    (DIGITS, {3: 0.5, 8: 0.25}, "½ three and 0.25*eight"),
+    (("1", "10"), {1: 1}, "ten"),
+    (("1", "10"), {0: 1, 1: 1}, "10 + one"),
+    (NUMBERED, {0: 1}, "class 0"),
+    (NUMBERED, {1: 1}, "1 class 1"),
+    (NUMBERED, {1: 1, 10: 1}, "Class_1 + class-10"),
+    (NUMBERED, {0: 0.5, 11: 0.5}, "0.5 class 0, 0.5 class 11"),
+    (ODD, {0: 1}, "salt, pepper"),
+    (ODD, {1: 1}, "rock and roll"),
+    (ODD, {1: 1, 2: 1}, "rock and rock_and_roll"),
+    (ODD, {0: 1, 2: 1}, "rock and salt, pepper"),
+    (ODD, {2: 1, 3: 1}, "c+++rock"),
+    (ODD, {4: 1}, "3 8"),
+    (ODD, {3: 0.5, 5: 0.5}, "0.5 r&b & 0.5 c++"),
+    (ODD, {6: 1, 7: 1}, "- + ÉTÉ"),
+    (("hero", "hero-"), {0: 1, 1: 1}, "hero- + hero", "hero + hero-"),
+    (("rock", "rock and roll"), {1: 1}, "rock and roll"),
+    (("sand", "land"), {0: 1, 1: 1}, "sand and land"),
+    (("nan", "inf"), {0: 1, 1: 0.5}, "nan and 0.5 inf"),
+    (("(a.*)", "[b"), {0: 1, 1: 1}, "(a.*) + [b"),
+    ((), {}, ""),
+]
 
 
 @pytest.mark.parametrize(
     "prompt, names, shares",
-    [
-        ("", SPRITES, {}),
-        (" \t\n", SPRITES, {}),
-        ("hero", SPRITES, {"_0": 1}),
-        ("  HERO ", SPRITES, {"_0": 1}),
-        ("Non_Hero", SPRITES, {"_1": 1}),
-        ("non hero", SPRITES, {"_1": 1}),
-        ("side  facing", SPRITES, {"_4": 1}),
-        ("side - facing", SPRITES, {"_4": 1}),
-        ("SIDE_FACING", SPRITES, {"_4": 1}),
-        ("hero and food", SPRITES, {"_0": 1, "_2": 1}),
-        ("hero AND food", SPRITES, {"_0": 1, "_2": 1}),
-        ("hero+food", SPRITES, {"_0": 1, "_2": 1}),
-        ("hero & food", SPRITES, {"_0": 1, "_2": 1}),
-        ("hero, food, and spell", SPRITES, {"_0": 1, "_2": 1, "_3": 1}),
-        ("hero,food and spell", SPRITES, {"_0": 1, "_2": 1, "_3": 1}),
-        ("0.5 hero + 0.5 food", SPRITES, {"_0": 0.5, "_2": 0.5}),
-        ("0.5*hero+.25 food", SPRITES, {"_0": 0.5, "_2": 0.25}),
-        ("0.5 * hero", SPRITES, {"_0": 0.5}),
-        ("0.5 × hero", SPRITES, {"_0": 0.5}),
-        ("0.5hero", SPRITES, {"_0": 0.5}),
-        ("½ hero", SPRITES, {"_0": 0.5}),
-        ("½hero and 1e-3 food", SPRITES, {"_0": 0.5, "_2": 1e-3}),
-        ("1 hero", SPRITES, {"_0": 1}),
-        ("1. hero", SPRITES, {"_0": 1}),
-        ("0.3 Non Hero, 0.7 side_facing", SPRITES, {"_1": 0.3, "_4": 0.7}),
-        ("7", DIGITS, {"_7": 1}),
-        ("seven", DIGITS, {"_7": 1}),
-        ("Seven", DIGITS, {"_7": 1}),
-        ("zero", DIGITS, {"_0": 1}),
-        ("3 and 8", DIGITS, {"_3": 1, "_8": 1}),
-        ("3+8", DIGITS, {"_3": 1, "_8": 1}),
-        ("3,eight", DIGITS, {"_3": 1, "_8": 1}),
-        ("0.5 3 + 0.5 8", DIGITS, {"_3": 0.5, "_8": 0.5}),
-        ("½ three and 0.25*eight", DIGITS, {"_3": 0.5, "_8": 0.25}),
-        ("1.0 7", DIGITS, {"_7": 1}),
-        ("1*7", DIGITS, {"_7": 1}),
-        ("ten", ("1", "10"), {"_1": 1}),
-        ("10 + one", ("1", "10"), {"_0": 1, "_1": 1}),
-        ("class 0", NUMBERED, {"_0": 1}),
-        ("Class_1 + class-10", NUMBERED, {"_1": 1, "_10": 1}),
-        ("0.5 class 0, 0.5 class 11", NUMBERED, {"_0": 0.5, "_11": 0.5}),
-        ("1 class 1", NUMBERED, {"_1": 1}),
-        ("salt, pepper", ODD, {"_0": 1}),
-        ("rock and roll", ODD, {"_1": 1}),
-        ("rock and rock_and_roll", ODD, {"_1": 1, "_2": 1}),
-        ("rock and salt, pepper", ODD, {"_0": 1, "_2": 1}),
-        ("c+++rock", ODD, {"_2": 1, "_3": 1}),
-        ("3 8", ODD, {"_4": 1}),
-        ("0.5 r&b & 0.5 c++", ODD, {"_3": 0.5, "_5": 0.5}),
-        ("- + ÉTÉ", ODD, {"_6": 1, "_7": 1}),
-        ("hero- + hero", ("hero", "hero-"), {"_0": 1, "_1": 1}),
-        ("hero + hero-", ("hero", "hero-"), {"_0": 1, "_1": 1}),
-        ("rock and roll", ("rock", "rock and roll"), {"_1": 1}),
-        ("sand and land", ("sand", "land"), {"_0": 1, "_1": 1}),
-        ("nan and 0.5 inf", ("nan", "inf"), {"_0": 1, "_1": 0.5}),
-        ("(a.*) + [b", ("(a.*)", "[b"), {"_0": 1, "_1": 1}),
-        ("", (), {}),
-    ],
+    [(one, names, shares) for names, shares, *prompts in READ for one in prompts],
 )
 def test_words_become_weights(prompt, names, shares):
+    expected = torch.zeros(len(names))
+    for index, weight in shares.items():
+        expected[index] = weight
     c = parse(prompt, names)
-    assert c.dtype == torch.float32
-    assert torch.equal(c, weights(names, **shares))
+    assert c.dtype == torch.float32 and torch.equal(c, expected)
     assert torch.equal(parse([prompt, ""], list(names))[0], c)
+
+
+WEIGHT = r"weight in \(0, 1\]"
+BESIDE = "a class before and after"
+REFUSED = [  # (class names, a part of the message, prompts)
+    # What is known, and the nearest of it
+    (SPRITES, r"hero, non-hero, .*mean 'hero'\?.*got 'herro'", "herro"),
+    (SPRITES, r"mean 'side facing'\?", "sidefacing"),
+    (SPRITES, r"mean 'food'\?.*got 'fod'", "0.5 hero + 0.5 fod"),
+    (DIGITS, r"0, 1, 2.*mean 'seven'\?", "sevn"),
+    (SPRITES, "spell, side-facing is needed, got 'seven'", "seven"),
+    (NUMBERED, "class 0, class 1", "class seven"),
+    (SPRITES, "one of: hero.*side-facing is needed, got 'dragon'", "dragon"),
+    (DIGITS, "got '10'", "10"),
+    (DIGITS, "got '38'", "38"),
+    (DIGITS, "got '0.57'", "0.57"),
+    (SPRITES, "one of: hero", "nan", "0.5", "hero; food"),
+    (DIGITS, "one of: 0", "infhero"),
+    (SPRITES, "got '0'", "0,5 hero"),
+    (SPRITES, "got '50% hero'", "50% hero"),
+    (SPRITES, "mean 'hero'", "hero*0.5"),
+    (SPRITES, "got 'heroand food'", "heroand food"),
+    (SPRITES, "got 'hero a food'", "hero a food"),
+    (("hero-", "food"), "one of: hero-, food.*got 'hero'", "hero + food"),
+    ((), "no class is needed", "x"),
+    # Weights
+    (SPRITES, r"\(0, 1\], as in \"0.5 hero\", is needed, got '2 hero'", "2 hero"),
+    (SPRITES, WEIGHT, "0 hero", "1.01 hero", "inf hero", "1e9 hero", "1e-60 hero"),
+    (SPRITES, f"{WEIGHT}.*'-0.5 hero'", "-0.5 hero"),
+    (SPRITES, f"{WEIGHT}.*'nan hero'", "nan hero"),
+    (SPRITES, r"as in \"0.5 food\".*'3\*food'", "hero + 3*food"),
+    (DIGITS, rf"{WEIGHT}, as in \"0.5 8\"", "3*8"),
+    # Twice, or two things at once
+    (SPRITES, "each class once, not 'hero' again", "hero + Hero"),
+    (SPRITES, "each class once", "0.5 hero and 0.5 hero"),
+    (DIGITS, "each class once, not '3' again", "3 and three"),
+    (DIGITS, '"3 and 8", or "0.5 3 \\+ 0.5 8", is needed, got \'3 8\'', "3 8"),
+    (DIGITS, '"1 and 7", or "0.5 1', "1 7"),
+    (DIGITS, '"1 and 7"', "one seven"),
+    (DIGITS, '"3 and 8"', "0.5 3 0.5 8"),
+    (SPRITES, '"hero and food", or "0.5 hero', "hero food"),
+    (SPRITES, '"side-facing and non-hero"', "spell + side facing non hero"),
+    # Joints with nothing beside them
+    (SPRITES, BESIDE, "hero +", "+ hero", "hero + + food", "hero,,food", "hero and"),
+    (SPRITES, "got 'and'", "and"),
+    (DIGITS, BESIDE, ","),
+]
 
 
 @pytest.mark.parametrize(
     "prompt, names, complaint",
-    [
-        # What is known, and the nearest of it
-        ("herro", SPRITES, r"hero, non-hero, .*mean 'hero'\?.*got 'herro'"),
-        ("sidefacing", SPRITES, r"mean 'side facing'\?"),
-        ("0.5 hero + 0.5 fod", SPRITES, r"mean 'food'\?.*got 'fod'"),
-        ("sevn", DIGITS, r"0, 1, 2.*mean 'seven'\?"),
-        ("seven", SPRITES, "spell, side-facing is needed, got 'seven'"),
-        ("class seven", NUMBERED, "class 0, class 1"),
-        ("dragon", SPRITES, "one of: hero.*side-facing is needed, got 'dragon'"),
-        ("10", DIGITS, "got '10'"),
-        ("38", DIGITS, "got '38'"),
-        ("0.57", DIGITS, "got '0.57'"),
-        ("nan", SPRITES, "one of: hero"),
-        ("infhero", DIGITS, "one of: 0"),
-        ("0.5", SPRITES, "one of: hero"),
-        ("0,5 hero", SPRITES, "got '0'"),
-        ("50% hero", SPRITES, "got '50% hero'"),
-        ("hero*0.5", SPRITES, "mean 'hero'"),
-        ("hero; food", SPRITES, "one of: hero"),
-        ("heroand food", SPRITES, "got 'heroand food'"),
-        ("hero a food", SPRITES, "got 'hero a food'"),
-        ("hero + food", ("hero-", "food"), "one of: hero-, food.*got 'hero'"),
-        ("x", (), "no class is needed"),
-        # Weights
-        ("2 hero", SPRITES, r"\(0, 1\], as in \"0.5 hero\", is needed, got '2 hero'"),
-        ("0 hero", SPRITES, r"weight in \(0, 1\]"),
-        ("-0.5 hero", SPRITES, r"weight in \(0, 1\].*'-0.5 hero'"),
-        ("1.01 hero", SPRITES, r"weight in \(0, 1\]"),
-        ("nan hero", SPRITES, r"weight in \(0, 1\].*'nan hero'"),
-        ("inf hero", SPRITES, r"weight in \(0, 1\]"),
-        ("1e9 hero", SPRITES, r"weight in \(0, 1\]"),
-        ("1e-60 hero", SPRITES, r"weight in \(0, 1\]"),
-        ("hero + 3*food", SPRITES, r"as in \"0.5 food\".*'3\*food'"),
-        ("3*8", DIGITS, r"weight in \(0, 1\], as in \"0.5 8\""),
-        # Twice, or two things at once
-        ("hero + Hero", SPRITES, "each class once, not 'hero' again"),
-        ("0.5 hero and 0.5 hero", SPRITES, "each class once"),
-        ("3 and three", DIGITS, "each class once, not '3' again"),
-        ("3 8", DIGITS, '"3 and 8", or "0.5 3 \\+ 0.5 8", is needed, got \'3 8\''),
-        ("1 7", DIGITS, '"1 and 7", or "0.5 1'),
-        ("one seven", DIGITS, '"1 and 7"'),
-        ("0.5 3 0.5 8", DIGITS, '"3 and 8"'),
-        ("hero food", SPRITES, '"hero and food", or "0.5 hero'),
-        ("spell + side facing non hero", SPRITES, '"side-facing and non-hero"'),
-        # Joints with nothing beside them
-        ("hero +", SPRITES, "a class before and after"),
-        ("+ hero", SPRITES, "a class before and after"),
-        ("hero + + food", SPRITES, "a class before and after"),
-        ("hero,,food", SPRITES, "a class before and after"),
-        ("hero and", SPRITES, "a class before and after"),
-        ("and", SPRITES, "got 'and'"),
-        (",", DIGITS, "a class before and after"),
-    ],
+    [(one, names, words) for names, words, *prompts in REFUSED for one in prompts],
 )
 def test_a_prompt_that_cannot_be_read(prompt, names, complaint):
     with pytest.raises(ValueError, match=rf"(?s)^prompt: .*{complaint}"):

@@ -9,18 +9,8 @@ import torch
 from small import small_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lesson_utils import (
-    Schedule,
-    ddim,
-    ddim_step,
-    ddpm,
-    guide,
-    image_generators,
-    initial_noise,
-    invert,
-    last,
-    noise_like,
-)
+from lesson_utils import Schedule, ddim, ddim_step, ddpm, guide, invert, last
+from lesson_utils.noise import image_generators, initial_noise, noise_like
 
 S = Schedule.linear(12)
 C = torch.eye(2)

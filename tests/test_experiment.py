@@ -8,24 +8,9 @@ import pytest
 import torch
 from small import small_data, small_model
 
-from lesson_utils import (
-    Checkpoint,
-    Schedule,
-    ddpm,
-    guide,
-    image_generators,
-    initial_noise,
-    last,
-)
+import lesson_utils as lu
 from lesson_utils.quality import experiment as ex
-from lesson_utils.quality.experiment import (
-    Experiment,
-    Sampling,
-    cell_of,
-    evaluate,
-    figures,
-    sampled,
-)
+from lesson_utils.quality.experiment import Experiment, Sampling, evaluate, sampled
 from lesson_utils.quality.judge import Judge
 from lesson_utils.quality.metrics import frechet_distance, reference
 from lesson_utils.support.files import fingerprint
@@ -49,7 +34,7 @@ def judge():
 @pytest.fixture
 def checkpoint():
     model = small_model(1, 3, seed=1).eval()
-    return Checkpoint(model, Schedule.linear(8), DATA.names, (1, 8, 8), {})
+    return lu.Checkpoint(model, lu.Schedule.linear(8), DATA.names, (1, 8, 8), {})
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +65,6 @@ def without_seconds(result):
     return {**result, "cells": cells}
 
 
-# What is asked for
-
-
 def test_an_experiment_is_every_combination():
     assert len(CELLS) == 8
     assert CELLS[:3] == [
@@ -107,11 +89,7 @@ def test_an_experiment_is_every_combination():
         (Sampling, {"guidance": float("nan")}, "guidance: a number in"),
         (Sampling, {"spacing": "even"}, "spacing: 'uniform' or"),
         (Experiment, {"steps": ()}, "steps: one value or more"),
-        (Experiment, {"steps": (2, 0)}, "steps: a whole number of 1"),
-        (Experiment, {"eta": (0, 1.1)}, "eta: a number in"),
-        (Experiment, {"n_samples": 9}, "n_samples: a whole number in 10..50000"),
         (Experiment, {"n_samples": "12"}, "n_samples: a whole number"),
-        (Experiment, {"seed": -1}, "seed: a whole number"),
     ],
 )
 def test_what_makes_no_sense_cannot_be_asked_for(kind, changes, word):
@@ -119,14 +97,11 @@ def test_what_makes_no_sense_cannot_be_asked_for(kind, changes, word):
         kind(**changes)
 
 
-# What a cell holds
-
-
 def test_each_cell_has_its_figures(checkpoint, judge, path):
     result = run(checkpoint, judge, path, machine="mine")
     assert result == json.loads(path.read_text())
     assert result["n"] == 12 and result["machine"] == "mine"
-    assert [cell_of(record) for record in result["cells"]] == CELLS
+    assert [ex.cell_of(record) for record in result["cells"]] == CELLS
     for cell, record in zip(CELLS, result["cells"], strict=True):
         assert record["evaluations"] == cell.evaluations
     assert [file.name for file in path.parent.iterdir()] == ["r.json"]
@@ -153,7 +128,7 @@ def test_the_figures_are_those_of_the_samples(checkpoint, judge, path):
     parts = [
         sampled(checkpoint, c[i : i + 5], Sampling(4, 1), 0, i) for i in (0, 5, 10)
     ]
-    features, logits = judge.seen(torch.cat([last(steps) for steps in parts]))
+    features, logits = judge.seen(torch.cat([lu.last(steps) for steps in parts]))
     assert record["fcd"] == frechet_distance(features, judge.real)
     right = (logits.argmax(1) == c.argmax(1)).double().mean()
     assert record["label_accuracy"] == right
@@ -161,18 +136,18 @@ def test_the_figures_are_those_of_the_samples(checkpoint, judge, path):
 
 def test_eta_1_with_all_steps_is_ddpm(checkpoint):
     c = torch.eye(3)
-    ours = last(sampled(checkpoint, c, Sampling(8, 1.0), seed=4))
-    noise, fresh = initial_noise(3, (1, 8, 8), 4), image_generators(3, 4)
-    eps_fn = guide(checkpoint.model, c)
-    theirs = last(ddpm(eps_fn, noise, checkpoint.schedule, generator=fresh))
+    ours = lu.last(sampled(checkpoint, c, Sampling(8, 1.0), seed=4))
+    noise, fresh = lu.initial_noise(3, (1, 8, 8), 4), lu.image_generators(3, 4)
+    eps_fn = lu.guide(checkpoint.model, c)
+    theirs = lu.last(lu.ddpm(eps_fn, noise, checkpoint.schedule, generator=fresh))
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_copies_of_the_training_data_are_counted(judge):
-    found = figures(judge, DATA.x[:20], DATA.c[:20], DATA)
+    found = ex.figures(judge, DATA.x[:20], DATA.c[:20], DATA)
     assert found["copies"] == 1 and found["nearest_median"] < 1e-3
-    assert figures(judge, UNSEEN.x, UNSEEN.c, DATA)["copies"] == 0
-    assert "copies" not in figures(judge, UNSEEN.x, UNSEEN.c)
+    assert ex.figures(judge, UNSEEN.x, UNSEEN.c, DATA)["copies"] == 0
+    assert "copies" not in ex.figures(judge, UNSEEN.x, UNSEEN.c)
 
 
 def test_classes_are_asked_for_in_the_shares_of_the_data():
@@ -192,10 +167,7 @@ def test_classes_are_asked_for_in_the_shares_of_the_data():
 @pytest.mark.parametrize("steps", [1, 7, 12, 25])
 def test_a_stopped_run_goes_on_where_it_was(checkpoint, judge, path, steps):
     whole = without_seconds(run(checkpoint, judge, path.with_name("whole.json")))
-    work = evaluate(checkpoint, judge, SOME, path, DATA, UNSEEN)
-    for _ in islice(work, steps):
-        pass
-    work.close()
+    list(islice(evaluate(checkpoint, judge, SOME, path, DATA, UNSEEN), steps))
     calls, hook = count_calls(checkpoint.model)
     again = list(evaluate(checkpoint, judge, SOME, path, DATA, UNSEEN))
     hook.remove()
@@ -206,9 +178,13 @@ def test_a_stopped_run_goes_on_where_it_was(checkpoint, judge, path, steps):
     assert not list(path.parent.glob("*.part*"))
 
 
-def test_one_run_does_not_cost_another_its_samples(checkpoint, judge, path):
+def test_one_run_neither_takes_nor_costs_another_its_samples(checkpoint, judge, path):
     list(islice(evaluate(checkpoint, judge, OTHER, path, DATA), 9))  # two batches of 3
-    run(checkpoint, judge, path, ONE)
+    found, fresh = (
+        run(checkpoint, judge, file, ONE)["cells"][0]["fcd"]
+        for file in (path, path.with_name("fresh.json"))
+    )
+    assert found == fresh
     calls, hook = count_calls(checkpoint.model)
     run(checkpoint, judge, path, OTHER)
     hook.remove()
@@ -237,16 +213,6 @@ def test_results_of_another_run_are_kept(checkpoint, judge, path, change, word):
     with pytest.raises(ValueError, match="another model"):
         run(checkpoint, judge, path)
     assert path.read_bytes() == before
-
-
-def test_samples_of_another_cell_are_not_taken(checkpoint, judge, path):
-    list(islice(evaluate(checkpoint, judge, ONE, path, DATA), 5))
-    other = run(checkpoint, judge, path, OTHER)["cells"]
-    fresh = run(checkpoint, judge, path.with_name("fresh.json"), OTHER)["cells"]
-    assert other[0]["fcd"] == fresh[0]["fcd"]
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(

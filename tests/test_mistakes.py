@@ -11,47 +11,31 @@ import re
 import socket
 import urllib.request
 from dataclasses import fields
+from functools import partial
 from importlib import metadata
 from itertools import pairwise
 from types import SimpleNamespace
 
-import guards
 import nbformat
 import pytest
 import torch
-from guards import noise
+from guards import gaussian, gradient_mode_does_not_leak, noise, stub, times_fall
 from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
 from PIL import Image
 from small import SCHEDULE, small_model, small_run
 from torch.optim.swa_utils import AveragedModel
 
-from lesson_utils import (
-    ContextUnet,
-    ResBlock,
-    Schedule,
-    Settings,
-    Step,
-    cli,
-    clipped,
-    ddim,
-    ddim_step,
-    diffusion_loss,
-    draw_sprites,
-    gif,
-    grid,
-    image_generators,
-    initial_noise,
-    invert,
-    linear_alpha_bar,
-    load,
-    noise_like,
-    slerp,
-    spaced_times,
-    training,
-)
+from lesson_utils import ResBlock, Schedule, Settings, cli, load, training
+from lesson_utils.gif import gif
+from lesson_utils.noise import image_generators, initial_noise, noise_like
+from lesson_utils.quality.card import CardSettings
 from lesson_utils.quality.experiment import Experiment
+from lesson_utils.sampling import Step, clipped, ddim, ddim_step, invert, slerp
+from lesson_utils.schedule import linear_alpha_bar, spaced_times
+from lesson_utils.sprites import draw_sprites
 from lesson_utils.support.files import CHECKPOINTS, ROOT
+from lesson_utils.viz import grid
 from tools import bench, lessons
 
 X = noise(4)
@@ -99,7 +83,14 @@ def test_mistake_01_noise_scaled_by_its_variance():
             ab = self.alpha_bar[t].view(-1, 1, 1, 1)
             return ab.sqrt() * x0 + (1 - ab) * eps
 
-    check(guards.noise_has_the_right_size, Schedule, Wrong)
+    def guard(kind):  # 13 times too small at t = 10
+        schedule = kind.linear()
+        x0, eps = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+        noise = float(schedule.add_noise(x0, torch.tensor([10]), eps))
+        share = 1 - float(schedule.alpha_bar[10])
+        assert abs(noise / share**0.5 - 1) < 1e-6 and noise / share > 13
+
+    check(guard, Schedule, Wrong)
 
 
 def test_mistake_02_a_shortcut_made_anew_in_every_forward():
@@ -120,16 +111,11 @@ def test_mistake_02_a_shortcut_made_anew_in_every_forward():
 def test_mistake_03_steps_that_do_not_divide_T():
     """30 of 500 steps run as 32, and the last ends at t = -12."""
 
-    def guard(times):
-        for steps in range(1, 501):
-            found = times(500, steps)
-            assert len(found) == steps + 1 and found[0] == 500 and found[-1] == 0
-
-    def strides(T, steps):
+    def strides(T, steps, spacing="uniform"):
         return list(range(T, -(T // steps), -(T // steps)))
 
     assert strides(500, 30)[-1] == -12 and len(strides(500, 30)) == 33
-    check(guard, spaced_times, strides)
+    check(times_fall, spaced_times, strides)
 
 
 def test_mistake_04_alpha_bar_1_holds_two_alphas():
@@ -199,11 +185,9 @@ def test_mistake_07_the_mode_of_training_left_on_or_off(monkeypatch):
         assert modes == [True] * 3
 
     def in_whatever_mode(model, schedule, data, settings, step):
-        return diffusion_loss(model, schedule, data.x, data.c)
+        return training.diffusion_loss(model, schedule, data.x, data.c)
 
     check(trained, training.one_loss, in_whatever_mode)
-    kinds = {type(module).__name__ for module in ContextUnet(1, 0, 16).modules()}
-    assert not {kind for kind in kinds if "Dropout" in kind or "BatchNorm" in kind}
 
 
 def test_mistake_08_nothing_runs_without_a_gpu():
@@ -216,7 +200,8 @@ def test_mistake_08_nothing_runs_without_a_gpu():
 
 def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
     """`--num_examples` read and ignored; type=bool, for which "False" is true."""
-    settings = {field.name for kind in (Settings, Experiment) for field in fields(kind)}
+    kinds = (Settings, Experiment, CardSettings)
+    settings = {field.name for kind in kinds for field in fields(kind)}
 
     def commands(parser):
         [found] = (a for a in parser._actions if hasattr(a, "choices") and a.choices)
@@ -240,52 +225,60 @@ def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
 def test_mistake_10_quadratic_times_that_repeat():
     """Quadratic spacing with equal times, and with its top at 0.8 T."""
 
-    def guard(times):
-        for steps in range(1, 501):
-            found = times(500, steps, "quad")
-            assert found[0] == 500 and all(t > s for t, s in pairwise(found))
-
     def plain(T, steps, _):
         return [round(T * (i / steps) ** 2) for i in range(steps, -1, -1)]
 
-    def low(T, steps, _):
-        return [round(0.8 * t) for t in spaced_times(T, steps, "quad")]
+    def low(T, steps, spacing):
+        return [round(0.8 * t) for t in spaced_times(T, steps, spacing)]
 
-    check(guard, spaced_times, plain, low)
+    check(partial(times_fall, spacing="quad"), spaced_times, plain, low)
 
 
 def test_mistake_11_x0_clipped_and_eps_left_as_it_was():
     """The clipped guess and ε then tell two stories; inversion must not clip at all."""
 
-    def as_it_was(x, eps, ab_t):
-        return eps
+    def guard(cut):
+        x, ab = 3 * noise(4), float(SCHEDULE.alpha_bar[250])
+        eps = stub(x, torch.ones(4))
+        _, x0 = ddim_step(x, eps, ab, 0.9)
+        _, new_x0 = ddim_step(x, cut(x, eps, ab), ab, 0.9)
+        assert x0.abs().max() > 1.5
+        assert torch.allclose(new_x0, x0.clamp(-1, 1), atol=1e-12)
 
-    def eps_clipped(x, eps, ab_t):
-        return eps.clamp(-1, 1)
-
-    check(guards.clipping_recomputes_eps, clipped, as_it_was, eps_clipped)
+    check(guard, clipped, lambda x, eps, ab: eps, lambda x, eps, ab: eps.clamp(-1, 1))
     with pytest.raises(TypeError):
-        invert(guards.stub, X, SCHEDULE, clip=True)
+        invert(stub, X, SCHEDULE, clip=True)
 
 
 def test_mistake_12_inversion_at_the_wrong_times():
     """ε asked at s instead of t (so at t = 0 too), or one step fewer than sampling."""
 
-    def upwards(eps_fn, x, schedule, steps, asked_late):
+    def guard(upwards):
+        asked = []
+
+        def eps_fn(x, t):
+            asked.append(round(float(t[0]) * 500))
+            return gaussian(SCHEDULE)(x, t)
+
+        x0 = 0.3 + 0.5 * noise(4)
+        *_, top = upwards(eps_fn, x0, SCHEDULE, 50)
+        up = list(asked)
+        asked.clear()
+        *_, back = ddim(eps_fn, top.x, SCHEDULE, 50)
+        assert up == asked[::-1] and len(up) == 50 and 0 not in up
+        assert (back.x - x0).abs().mean() < 0.03
+
+    def upwards(eps_fn, x, schedule, steps, early):
         ab = schedule.alpha_bar.tolist()
         for s, t in pairwise(schedule.timesteps(steps)[::-1]):
-            time = t if asked_late else s
-            eps = eps_fn(x, x.new_full((len(x),), time / schedule.T))
+            eps = eps_fn(x, x.new_full((len(x),), (s if early else t) / schedule.T))
             x, guess = ddim_step(x, eps, ab[s], ab[t])
             yield Step(t, x, guess)
 
-    def early(eps_fn, x0, schedule, steps):
-        return upwards(eps_fn, x0, schedule, steps, asked_late=False)
-
     def fewer(eps_fn, x0, schedule, steps):
-        return upwards(eps_fn, x0, schedule, steps - 1, asked_late=True)
+        return upwards(eps_fn, x0, schedule, steps - 1, early=False)
 
-    check(guards.inversion_asks_as_sampling_does, invert, early, fewer)
+    check(guard, invert, partial(upwards, early=True), fewer)
 
 
 def test_mistake_13_one_angle_for_a_whole_batch():
@@ -320,10 +313,7 @@ def test_mistake_14_noise_drawn_for_the_whole_batch():
         many, few = (image_generators(n) for n in (4, 2))
         assert torch.equal(like(X, many)[:2], like(X[:2], few))
 
-    def with_the_first(x, each):
-        return noise_like(x.movedim(0, -1), each[0])
-
-    check(inside, noise_like, with_the_first)
+    check(inside, noise_like, lambda x, each: noise_like(x.movedim(0, -1), each[0]))
 
 
 def test_mistake_15_timing_that_counts_other_work(monkeypatch):
@@ -384,7 +374,7 @@ def test_mistake_17_no_grad_around_a_yield():
             yield from ddim(eps_fn, x, schedule)
 
     try:
-        check(guards.gradient_mode_does_not_leak, ddim, leaks)
+        check(gradient_mode_does_not_leak, ddim, leaks)
     finally:
         torch.set_grad_enabled(True)
 
@@ -504,13 +494,11 @@ def test_mistake_22_weights_on_a_file_host(monkeypatch):
             assert not connections
         assert not connections
 
-    def hosted():
-        return urllib.request.urlopen("http://weights.invalid/sprites.pt")
-
     def ours():
         assert load("sprites").context and draw_sprites(2, 0)
 
-    check(guard, ours, hosted)
+    hosted = "http://weights.invalid/sprites.pt"
+    check(guard, ours, partial(urllib.request.urlopen, hosted))
 
 
 def test_mistake_23_timeit_at_its_defaults():

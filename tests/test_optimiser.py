@@ -25,10 +25,7 @@ def test_orthogonal_evens_the_singular_values_and_keeps_the_directions(shape):
     assert torch.allclose(u.T @ x @ v.T, torch.diag((u.T @ x @ v.T).diag()), atol=1e-3)
     assert torch.allclose(orthogonal(1000 * g), x, atol=1e-3)
     assert torch.allclose(orthogonal(g.T), x.T, atol=1e-3)
-
-
-def test_a_zero_gradient_moves_nothing():
-    assert torch.equal(orthogonal(torch.zeros(16, 20)), torch.zeros(16, 20))
+    assert torch.equal(orthogonal(0 * g), 0 * g)
 
 
 def test_what_counts_as_a_matrix():
@@ -41,12 +38,8 @@ def test_what_counts_as_a_matrix():
 def test_what_is_no_row_of_weights_is_refused():
     """Groups too, of which only the first would move as matrices do."""
     weight = nn.Parameter(noise(32, 32))
-    for wrong in (
-        [{"params": [weight]}] * 2,
-        [("a", weight)],
-        noise(3),
-        nn.Sequential(),
-    ):
+    groups, named = [{"params": [weight]}] * 2, [("a", weight)]
+    for wrong in (groups, named, noise(3), nn.Sequential()):
         with pytest.raises(ValueError, match=r"^parameters: model\.parameters\(\) is"):
             Muon(wrong)
 

@@ -48,9 +48,6 @@ def test_what_is_committed_is_found_by_name(what):
     assert committed("../pets", what) is None
 
 
-# Inversion
-
-
 def tiny(seed=0):
     return small_checkpoint(seed=seed)._replace(schedule=Schedule.linear(20))
 
@@ -99,6 +96,9 @@ def test_inversion_goes_on_where_it_was(few, tmp_path, monkeypatch):
     assert both["cells"][:2] == kept and len(both["cells"]) == 4
     plain, refined = both["cells"][1::2]
     assert refined["mse"] < plain["mse"] / 10
+    for change in ({"checkpoint": tiny(1)}, {"n": 4}):
+        with pytest.raises(ValueError, match="another network or number"):
+            there_and_back(path, **change)
 
 
 def test_the_batches_leave_no_trace(few, tmp_path, monkeypatch):
@@ -107,13 +107,6 @@ def test_the_batches_leave_no_trace(few, tmp_path, monkeypatch):
     other = there_and_back(tmp_path / "2.json")
     for a, b in zip(one["cells"], other["cells"], strict=True):
         assert a["mse"] == pytest.approx(b["mse"], rel=1e-3)
-
-
-def test_inversions_of_another_network_or_number_are_refused(few, tmp_path):
-    there_and_back(tmp_path / "i.json")
-    for change in ({"checkpoint": tiny(1)}, {"n": 4}):
-        with pytest.raises(ValueError, match="another network or number"):
-            there_and_back(tmp_path / "i.json", **change)
 
 
 def test_the_papers_row_stands_beside_ours(few, tmp_path):
@@ -142,19 +135,15 @@ def test_marks_are_filled_and_nothing_else_changes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sprites", "mnist"])
-def test_the_model_card_shows_record_and_figures(name):
+def test_the_model_card_shows_record_and_figures_of_enough_samples(name):
     """Every part of the card is what the committed results give."""
+    full, guided = committed(name, "table"), committed(name, "guidance")
+    assert guided["n"] >= 2000 and guided["floor"]["n"] == guided["n"]
+    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
     text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
     who = card.Subject(name, load(name), None, None)
     for part, words in card.sections(who).items():
         assert f"<!-- {part} -->\n{words}\n<!-- /{part} -->" in text
-
-
-@pytest.mark.parametrize(("name", "least"), [("sprites", 2000), ("mnist", 2000)])
-def test_the_card_has_enough_samples(name, least):
-    full, guided = committed(name, "table"), committed(name, "guidance")
-    assert guided["n"] >= least and guided["floor"]["n"] == guided["n"]
-    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
 
 
 def test_the_images_of_a_card():

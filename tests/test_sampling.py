@@ -7,30 +7,16 @@ import textwrap
 from functools import partial
 from itertools import pairwise
 
-import guards
 import pytest
 import torch
-from guards import SHAPE, gaussian, mixture, noise, stub
+from guards import SHAPE, gaussian, gradient_mode_does_not_leak, mixture, noise, stub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import SCHEDULE, small_model
 
-from lesson_utils import (
-    Schedule,
-    Step,
-    clipped,
-    ddim,
-    ddim_step,
-    ddpm,
-    guide,
-    image_generators,
-    initial_noise,
-    invert,
-    last,
-    noise_like,
-    slerp,
-)
-from lesson_utils.noise import seeded
+from lesson_utils import Schedule, ddim, ddim_step, ddpm, guide, invert, last, slerp
+from lesson_utils.noise import image_generators, initial_noise, noise_like, seeded
+from lesson_utils.sampling import Step
 
 SPACINGS = ["uniform", "linspace", "quad"]
 
@@ -52,24 +38,34 @@ def has_the_moments(x, mean, std):
     assert x.std() == pytest.approx(std, abs=0.015)
 
 
-# ── closed forms ────────────────────────────────────────────────────────────────────
+def halves(errors):
+    """Each time the steps double: the error has order 1."""
+    ratios = [a / b for a, b in pairwise(errors)]
+    assert all(1.8 < ratio < 2.2 for ratio in ratios), ratios
 
 
-def test_ddim_on_a_gaussian_is_the_exact_map_in_the_limit():
-    """The ODE maps x_T to mean·√ab + its place in units of the spread (DDIM eq. 14)."""
-    schedule, mean, std, x = lambda_schedule(4096), 0.3, 0.5, noise(8)
-    ab_T, ab_1 = schedule.alpha_bar[[-1, 1]].double().tolist()
+def on_the_ode(x, ab_from, ab_to, mean=0.3, std=0.5):
+    """Where the ODE takes x of a Gaussian: its place in units of the spread stays."""
 
     def spread(ab):
         return math.sqrt(ab * std**2 + 1 - ab)
 
-    exact = ab_1**0.5 * mean + spread(ab_1) / spread(ab_T) * (x - ab_T**0.5 * mean)
-    strides, eps_fn = (256, 128, 64, 32, 16, 8, 4, 2), gaussian(schedule, mean, std)
-    ends = [at_t_1(eps_fn, x, schedule, stride) for stride in strides]
+    place = (x - ab_from**0.5 * mean) / spread(ab_from)
+    return ab_to**0.5 * mean + spread(ab_to) * place
+
+
+# ── closed forms ────────────────────────────────────────────────────────────────────
+
+
+def test_ddim_on_a_gaussian_is_the_exact_map_in_the_limit():
+    """DDIM eq. 14."""
+    schedule, x = lambda_schedule(4096), noise(8)
+    exact = on_the_ode(x, *schedule.alpha_bar[[-1, 1]].double().tolist())
+    strides = (256, 128, 64, 32, 16, 8, 4, 2)
+    ends = [at_t_1(gaussian(schedule), x, schedule, stride) for stride in strides]
     errors = [float((end - exact).abs().max()) for end in ends]
-    ratios = [a / b for a, b in pairwise(errors)]
     assert errors[-1] < 2e-3
-    assert all(1.8 < r < 2.2 for r in ratios[1:]), ratios
+    halves(errors[1:])
 
 
 def test_ddim_halves_its_error_on_a_mixture_when_the_steps_double():
@@ -77,22 +73,22 @@ def test_ddim_halves_its_error_on_a_mixture_when_the_steps_double():
     end = partial(at_t_1, mixture(schedule), noise(8), schedule)
     # Richardson: the error of the finest run is removed to first order.
     exact = 2 * end(1) - end(2)
-    errors = [float((end(n) - exact).abs().mean()) for n in (128, 64, 32, 16)]
-    ratios = [a / b for a, b in pairwise(errors)]
-    assert all(1.8 < r < 2.2 for r in ratios), ratios
+    halves([float((end(n) - exact).abs().mean()) for n in (128, 64, 32, 16)])
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-def test_samples_of_a_gaussian_have_its_moments(eta):
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        (ddim, {"steps": 250, "eta": 0.0}),
+        (ddim, {"steps": 250, "eta": 0.5}),
+        (ddim, {"steps": 250, "eta": 1.0}),
+        (ddpm, {"variance": "posterior"}),
+        (ddpm, {"variance": "beta"}),
+    ],
+)
+def test_samples_of_a_gaussian_have_its_moments(sampler, options):
     generator, eps_fn = torch.Generator().manual_seed(1), gaussian(SCHEDULE, 0.3, 0.5)
-    steps = ddim(eps_fn, noise(2000), SCHEDULE, 250, eta, generator=generator)
-    has_the_moments(last(steps), 0.3, 0.5)
-
-
-@pytest.mark.parametrize("variance", ["posterior", "beta"])
-def test_ddpm_samples_of_a_gaussian_have_its_moments(variance):
-    generator, eps_fn = torch.Generator().manual_seed(1), gaussian(SCHEDULE, 0.3, 0.5)
-    steps = ddpm(eps_fn, noise(2000), SCHEDULE, variance, generator)
+    steps = sampler(eps_fn, noise(2000), SCHEDULE, generator=generator, **options)
     has_the_moments(last(steps), 0.3, 0.5)
 
 
@@ -114,13 +110,6 @@ def test_all_steps_with_full_noise_are_ddpm(T, eta, variance):
         assert torch.allclose(a.x0, b.x0, rtol=0, atol=1e-9)
 
 
-def test_posterior_and_beta_differ():
-    schedule, x = Schedule.linear(50), noise(2)
-    a = last(ddpm(stub, x, schedule, "posterior", image_generators(2)))
-    b = last(ddpm(stub, x, schedule, "beta", image_generators(2)))
-    assert (a - b).abs().max() > 1e-3
-
-
 def test_step_coefficients_of_eq_12_and_16():
     x, eps, z = torch.randn(3, 2, *SHAPE, dtype=torch.double)
     ab_t, ab_s, eta = 0.3, 0.7, 0.4
@@ -138,57 +127,47 @@ def test_step_coefficients_of_eq_12_and_16():
 # ── Diffusers ───────────────────────────────────────────────────────────────────────
 
 
-def diffusers_schedulers(T):
-    from diffusers import DDIMScheduler, DDPMScheduler
+BETAS = {"beta_start": 0.1 / 500, "beta_end": 20 / 500, "clip_sample": False}
 
-    ours = {"beta_start": 0.1 / T, "beta_end": 20 / T, "clip_sample": False}
-    # "trailing" with S dividing T visits the times of our "uniform", counted from 0.
-    theirs = DDIMScheduler(T, **ours, timestep_spacing="trailing")
-    return theirs, DDPMScheduler(T, **ours, variance_type="fixed_small")
+
+def agree(sampler, step_of_theirs, times, fresh):
+    """Each step from the same x, and the whole chain; fresh: makes their generators."""
+    x = chain = noise(2, torch.float32)
+    ours, for_one, for_chain = fresh(), fresh(), fresh()
+
+    def theirs(x, t, generator):
+        eps = stub(x, torch.full((2,), t / 500))
+        return step_of_theirs(eps, t - 1, x, generator=generator).prev_sample
+
+    steps = sampler(stub, x, SCHEDULE, generator=ours)
+    for t, step in zip(times[:-1], steps, strict=True):
+        one, chain = theirs(x, t, for_one), theirs(chain, t, for_chain)
+        assert torch.allclose(step.x, one, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(step.x, chain, rtol=1e-4, atol=1e-4)
+        x = step.x
 
 
 @pytest.mark.parametrize("steps", [1, 5, 20, 50, 250, 500])
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_ddim_agrees_with_diffusers(steps, eta):
-    schedule, (theirs, _) = SCHEDULE, diffusers_schedulers(500)
+    from diffusers import DDIMScheduler
+
+    # "trailing" with S dividing T visits the times of our "uniform", counted from 0.
+    theirs = DDIMScheduler(500, **BETAS, timestep_spacing="trailing")
     theirs.set_timesteps(steps)
-    times = schedule.timesteps(steps)
+    times = SCHEDULE.timesteps(steps)
     assert (theirs.timesteps + 1).tolist() == times[:-1]
-    x = chain = noise(2, torch.float32)
-    ours = ddim(stub, x, schedule, steps, eta, generator=image_generators(2))
-    generators = image_generators(2)
-    ab = schedule.alpha_bar.tolist()
-    for t, s, step in zip(times, times[1:], ours, strict=False):
-        z = noise_like(x, generators) if eta and s else torch.zeros_like(x)
-
-        def theirs_from(x, t=t, z=z):
-            eps = stub(x, torch.full((2,), t / 500))
-            return theirs.step(eps, t - 1, x, eta=eta, variance_noise=z).prev_sample
-
-        one = ddim_step(x, stub(x, torch.full((2,), t / 500)), ab[t], ab[s], eta, z)[0]
-        assert torch.allclose(one, theirs_from(x), rtol=1e-5, atol=1e-5)
-        x, chain = step.x, theirs_from(chain)
-        assert torch.allclose(x, chain, rtol=1e-4, atol=1e-4)
+    ours, step = partial(ddim, steps=steps, eta=eta), partial(theirs.step, eta=eta)
+    agree(ours, step, times, lambda: image_generators(2))
 
 
 def test_ddpm_agrees_with_diffusers():
-    _, theirs = diffusers_schedulers(500)
+    from diffusers import DDPMScheduler
+
+    theirs = DDPMScheduler(500, **BETAS, variance_type="fixed_small")
     theirs.set_timesteps(500)
-    x = noise(2, torch.float32)
-    generator, again = (torch.Generator().manual_seed(3) for _ in range(2))
-    chain = x
-    for step in ddpm(stub, x, SCHEDULE, generator=generator):
-        t = step.t + 1
-
-        def theirs_from(x, generator, t=t):
-            eps = stub(x, torch.full((2,), t / 500))
-            return theirs.step(eps, t - 1, x, generator=generator).prev_sample
-
-        before = torch.Generator().set_state(again.get_state())
-        assert torch.allclose(step.x, theirs_from(x, before), rtol=1e-5, atol=1e-5)
-        chain = theirs_from(chain, again)
-        assert torch.allclose(step.x, chain, rtol=1e-4, atol=1e-4)
-        x = step.x
+    times = SCHEDULE.timesteps(500)
+    agree(ddpm, theirs.step, times, lambda: torch.Generator().manual_seed(3))
 
 
 # ── properties ──────────────────────────────────────────────────────────────────────
@@ -254,17 +233,18 @@ def test_noise_is_normal_and_never_the_same_twice():
     assert correlation.abs().max() < 0.25
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "eta", "ddpm"])
-def test_an_image_does_not_depend_on_its_batch(sampler):
-    model, schedule = small_model(3, 5, lively=True).eval(), Schedule.linear(40)
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [(ddpm, {}), (ddim, {"steps": 10}), (ddim, {"steps": 10, "eta": 0.7})],
+)
+def test_an_image_does_not_depend_on_its_batch(sampler, options):
+    eps_fn = guide(small_model(3, 5, lively=True).eval())
 
     def sample(n, start=0):
         x = initial_noise(n, (3, 16, 16), 5, start)
-        generators = image_generators(n, 5, start)
-        if sampler == "ddpm":
-            return last(ddpm(guide(model), x, schedule, generator=generators))
-        eta = 0.7 if sampler == "eta" else 0
-        return last(ddim(guide(model), x, schedule, 10, eta, generator=generators))
+        generator = image_generators(n, 5, start)
+        steps = sampler(eps_fn, x, Schedule.linear(40), generator=generator, **options)
+        return last(steps)
 
     eight = sample(8)
     assert torch.equal(eight, sample(8))
@@ -287,7 +267,7 @@ def test_eta_0_needs_no_noise_and_others_do():
 
 @pytest.mark.parametrize("sampler", [ddim, ddpm, invert])
 def test_gradient_mode_does_not_leak(sampler):
-    guards.gradient_mode_does_not_leak(sampler)
+    gradient_mode_does_not_leak(sampler)
 
 
 @pytest.mark.parametrize("sampler", [ddim, ddpm, invert])
@@ -310,8 +290,7 @@ def test_a_sampler_leaves_its_input_alone():
     assert torch.equal(x, copy)
 
 
-def test_clipping_recomputes_eps():
-    guards.clipping_recomputes_eps(clipped)
+def test_clipping_holds_the_guess_and_the_end():
     for step in ddim(stub, 3 * noise(4), SCHEDULE, 20, clip=True):
         assert step.x0.abs().max() <= 1 + 1e-9
     inside = mixture(SCHEDULE, std=0.05)
@@ -354,24 +333,17 @@ def test_last_keeps_only_the_end():
 # ── upwards, and between two latents ────────────────────────────────────────────────
 
 
-def test_inversion_asks_as_sampling_does():
-    guards.inversion_asks_as_sampling_does(invert)
-
-
 def test_a_gaussian_image_has_the_latent_of_the_closed_form():
     """The exact map of the ODE, upwards; DDIM's Euler steps have order 1."""
-    schedule = lambda_schedule(4096, first=5.0)
-    mean, std, eps_fn = 0.3, 0.5, gaussian(schedule)
-    x0 = mean + std * noise(8)
-    ab = float(schedule.alpha_bar[-1])
-    exact = ab**0.5 * mean + (ab * std**2 + 1 - ab) ** 0.5 * (x0 - mean) / std
+    schedule, x0 = lambda_schedule(4096, first=5.0), 0.3 + 0.5 * noise(8)
+    exact = on_the_ode(x0, 1, float(schedule.alpha_bar[-1]))
     errors = []
     for stride in (32, 16, 8, 4, 2):
         times = [*range(4096, 1, -stride), 1, 0]
-        latent = last(invert(eps_fn, x0, schedule, times))
+        latent = last(invert(gaussian(schedule), x0, schedule, times))
         errors.append(float((latent - exact).abs().max()))
     assert errors[-1] < 2e-2
-    assert all(1.8 < a / b < 2.2 for a, b in pairwise(errors)), errors
+    halves(errors)
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
@@ -409,14 +381,6 @@ def test_each_step_upwards_is_undone_by_the_step_down_with_the_same_noise():
         )
         assert torch.equal(first[1], x) and not torch.equal(second[1], third[1])
         x = step.x
-
-
-def test_inversion_builds_no_graph_and_leaves_its_image_alone():
-    x0 = noise(2).requires_grad_()
-    kept = x0.detach().clone()
-    steps = invert(lambda x, t: x, x0, SCHEDULE, 5)
-    assert not any(step.x.requires_grad for step in steps)
-    assert torch.is_grad_enabled() and torch.equal(x0.detach(), kept)
 
 
 def test_slerp_goes_round_at_an_even_pace():

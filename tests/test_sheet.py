@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import ImageDraw
 
-from lesson_utils import grid, sheet, show
+from lesson_utils import grid, sheet
 
 LONG = "0.1 hero + 0.2 non-hero + 0.3 food + 0.25 spell + 0.15 side-facing"
 LETTERS = ["i", "W", "hero", "side-facing", LONG, "½ hero", "Å g j p q y", "été"]
 LETTERS += ["W" * 200, "i" * 200, "a b " * 50, "W" * 20 + " hero"]
 
 
-def blocks(b=1, c=1, size=16, value=0.0):
-    return torch.full((b, c, size, size), value)
+def blocks(b=1, size=16):
+    return torch.zeros(b, 1, size, size)
 
 
 def cells(out, rows, columns):
@@ -102,7 +102,7 @@ def test_no_context_is_said_in_grey():
 
 def test_colours_stay_and_out_of_range_is_cut_as_in_grid():
     x = 1.5 * torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    out = sheet(x, ["hero", "food"], columns=2, scale=5)
+    out = sheet(x, ("hero", "food"), columns=2, scale=5)
     assert out.dtype == np.uint8 and out.shape[2] == 3
     pictures = grid(x, columns=2, scale=5)
     assert (out[4:84, 4:84] == pictures[:, :80]).all()
@@ -122,16 +122,10 @@ def test_a_word_is_broken_only_if_it_is_very_long():
     assert sheet(blocks(), ["W" * 200]).shape[1] == 128 + 8
 
 
-def test_show_takes_a_sheet(capsys):
-    show(sheet(blocks(2), ["3", ""]), alt="a three, and a digit without a prompt")
-    assert "a three" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "prompts, complaint",
     [
-        ("seven", "2 texts, one for each"),
-        (["seven"], "2 texts.*'seven'"),
+        ("seven", "2 texts, one for each.*'seven'"),
         ([], r"2 texts.*\[\]"),
         (["a", "b", "c"], "2 texts"),
         (["a", None], "2 texts.*None"),
@@ -144,15 +138,3 @@ def test_show_takes_a_sheet(capsys):
 def test_prompts_that_are_none(prompts, complaint):
     with pytest.raises(ValueError, match=f"^prompts: {complaint}"):
         sheet(blocks(2), prompts)
-
-
-def test_images_that_have_no_colours_are_refused():
-    with pytest.raises(ValueError, match=r"^x: .*C = 1 or 3"):
-        sheet(blocks(2, c=2), ["3", "8"])
-    with pytest.raises(ValueError, match="^x holds NaN"):
-        sheet(blocks(value=torch.nan), ["3"])
-
-
-def test_whole_numbers_of_any_kind_will_do():
-    out = sheet(blocks(2), ("3", "8"), columns=np.int64(2), scale=2.0)
-    assert (out == sheet(blocks(2), ["3", "8"], columns=2, scale=2)).all()

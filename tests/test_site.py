@@ -6,6 +6,8 @@ Each check gives its complaints, and can fail.
 import io
 import re
 import time
+from collections.abc import Iterator
+from contextlib import closing, redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urljoin
@@ -32,7 +34,9 @@ DOT = '<img alt="a dot" src="dot.png">'
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     out = tmp_path_factory.mktemp("built") / "site"
-    assert site.build(out) == out / "index.html"
+    with redirect_stdout(io.StringIO()) as said:
+        assert site.main(["--out", str(out)]) == 0
+    assert (out / "index.html").as_uri() in said.getvalue()
     return out
 
 
@@ -108,10 +112,8 @@ def project(tmp_path):
 
 
 def test_a_lesson_becomes_a_page(project, tmp_path):
-    text = (
-        "5 \\$ or 6 \\$ of `$x$`.\n\n## A & B\n\n## A & B\n\n[up](../README.md#start) "
-    )
-    text += "[code](../tools/x.py)\n\n| a |\n|---|\n| $b$ |"
+    text = r"5 \$ or 6 \$ of `$x$`." + "\n\n## A & B\n\n## A & B\n\n"
+    text += "[up](../README.md#start) [code](../tools/x.py)\n\n| a |\n|---|\n| $b$ |"
     outputs = [
         new_output("stream", name="stdout", text="1 < 2"),
         new_output("display_data", {"text/html": DOT, "text/plain": "no dot"}),
@@ -181,82 +183,70 @@ def test_only_a_site_is_replaced(project, tmp_path):
     assert (tmp_path / "mine" / "thesis").is_file()
 
 
-def test_it_says_where_the_site_is(tmp_path, capsys):
-    assert site.main(["--out", str(tmp_path / "site")]) == 0
-    assert (tmp_path / "site/index.html").as_uri() in capsys.readouterr().out
-
-
 # The real site, as files
 
 
-class Tags(HTMLParser):
-    def __init__(self, page: Path):
-        super().__init__()
-        self.found = []
-        self.feed(page.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-
-def dead_links(page: Path) -> list[str]:
-    """Links to files or places that are not there, other sites left aside."""
-    found = []
-    for tag, attributes in Tags(page).found:
-        url = attributes.get("href", "")
-        if tag != "a" or url.startswith("https://"):
-            continue
-        path, mark, anchor = url.partition("#")
-        target = page.parent / path if path else page
-        if not target.is_file():
-            found.append(f"{url} is no file")
-        elif mark and anchor not in [a.get("id") for _, a in Tags(target).found]:
-            found.append(f"{url} is no place in that page")
+def tags(page: Path) -> list[tuple[str, dict]]:
+    """Each start tag of a page with its attributes."""
+    found, parser = [], HTMLParser()
+    parser.handle_starttag = lambda tag, values: found.append((tag, dict(values)))
+    parser.feed(page.read_text(encoding="utf-8"))
     return found
 
 
-def foreign(page: Path) -> list[str]:
+def dead_links(page: Path) -> Iterator[str]:
+    """Links to files or places that are not there, other sites left aside."""
+    for tag, attributes in tags(page):
+        url = attributes.get("href", "")
+        if tag == "a" and not url.startswith("https://"):
+            path, mark, anchor = url.partition("#")
+            target = page.parent / path if path else page
+            if not target.is_file():
+                yield f"{url} is no file"
+            elif mark and anchor not in [a.get("id") for _, a in tags(target)]:
+                yield f"{url} is no place in that page"
+
+
+def foreign(page: Path) -> Iterator[str]:
     """Scripts, and what is loaded from anywhere but the site itself."""
-    found = []
-    for tag, attributes in Tags(page).found:
+    for tag, attributes in tags(page):
         if tag in ("script", "iframe", "object", "embed"):
-            found.append(f"<{tag}>")
-        found += [name for name in attributes if name.startswith("on")]
+            yield f"<{tag}>"
+        yield from (name for name in attributes if name.startswith("on"))
         url = attributes.get("src") or (tag == "link" and attributes.get("href"))
         if url and not url.startswith("data:image/"):
             if not (page.parent / url).is_file():
-                found.append(url)
+                yield url
             elif url.endswith(".css"):
                 style = (page.parent / url).read_text(encoding="utf-8")
-                found += re.findall(r"@import|url\(", style)
-    return found
+                yield from re.findall(r"@import|url\(", style)
 
 
-def stills(page: Path) -> list[str]:
+def stills(page: Path) -> Iterator[str]:
     """Images that are called films, or are GIF files, and do not move."""
-    found = []
-    for tag, attributes in Tags(page).found:
+    for tag, attributes in tags(page):
         url, words = attributes.get("src", ""), attributes.get("alt", "")
         if tag == "img" and (words.startswith("Film") or url.endswith(".gif")):
             with urlopen(urljoin(page.as_uri(), url)) as data:
                 image = Image.open(io.BytesIO(data.read()))
             if getattr(image, "n_frames", 1) < 2:
-                found.append(f"{words}, {url[:60]}")
-    return found
+                yield f"{words}, {url[:60]}"
 
 
-def unfinished(page: Path) -> list[str]:
+def unfinished(page: Path) -> Iterator[str]:
     """What a page must have, and has not."""
-    text, tags = page.read_text(encoding="utf-8"), Tags(page).found
-    found = [] if ("html", {"lang": "en"}) in tags else ["no language"]
-    found += [] if re.search(r"<title>[^<]*\w[^<]*</title>", text) else ["no title"]
-    found += [] if "viewport" in [a.get("name") for _, a in tags] else ["no viewport"]
-    found += ["open details" for tag, a in tags if tag == "details" and "open" in a]
-    return found + [
-        f"no words for {a['src'][:60]}"
-        for tag, a in tags
-        if tag == "img" and not a.get("alt", "").strip()
-    ]
+    text, found = page.read_text(encoding="utf-8"), tags(page)
+    if ("html", {"lang": "en"}) not in found:
+        yield "no language"
+    if not re.search(r"<title>[^<]*\w[^<]*</title>", text):
+        yield "no title"
+    if "viewport" not in [a.get("name") for _, a in found]:
+        yield "no viewport"
+    for tag, attributes in found:
+        if tag == "details" and "open" in attributes:
+            yield "open details"
+        if tag == "img" and not attributes.get("alt", "").strip():
+            yield f"no words for {attributes['src'][:60]}"
 
 
 GOOD = (
@@ -283,15 +273,15 @@ FILE_CHECKS = {
 def test_check_of_files(check, planted, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dot.gif")
     (tmp_path / "bad.css").write_text("@import 'x.css';")
-    assert check(planted(GOOD)) == []
+    assert list(check(planted(GOOD))) == []
     for fault in FILE_CHECKS[check]:
-        assert check(planted("" if fault is None else GOOD + fault)) != [], fault
+        assert list(check(planted("" if fault is None else GOOD + fault))), fault
 
 
 @pytest.mark.parametrize("check", FILE_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("page", PAGES)
 def test_files(built, page, check):
-    assert check(built / page) == []
+    assert list(check(built / page)) == []
 
 
 def test_every_page_is_there_and_leads_on(built):
@@ -368,10 +358,9 @@ FAULTS = """
 
 def faults(browser, page: Path, width=1000, scheme="light", image="") -> list[str]:
     """What a reader without a network would miss or find broken on a page."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-    )
-    try:
+    size = {"width": width, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    with closing(context):
         tab, found = context.new_page(), []
         local = ("file:", "data:")
         tab.on("request", lambda r: r.url.startswith(local) or found.append(r.url))
@@ -382,8 +371,6 @@ def faults(browser, page: Path, width=1000, scheme="light", image="") -> list[st
             IMAGES.mkdir(parents=True, exist_ok=True)
             tab.screenshot(path=IMAGES / f"site_{image}.png", full_page=True)
         return found + tab.evaluate(FAULTS)
-    finally:
-        context.close()
 
 
 @pytest.mark.parametrize(
@@ -416,8 +403,7 @@ def test_in_the_browser(built, browser, page, width, scheme):
 
 def moves(browser, page: Path, source: str) -> bool:
     """Whether an image changes on the screen within three seconds."""
-    tab = browser.new_page()
-    try:
+    with closing(browser.new_page()) as tab:
         tab.goto(page.as_uri())
         image = tab.locator(f'img[src$="{source}"]').first
         first, until = image.screenshot(), time.monotonic() + 3
@@ -425,8 +411,6 @@ def moves(browser, page: Path, source: str) -> bool:
             if image.screenshot() != first:
                 return True
         return False
-    finally:
-        tab.close()
 
 
 def test_films_move(built, browser, planted):
@@ -435,13 +419,10 @@ def test_films_move(built, browser, planted):
 
 
 def test_hints_fold(built, browser):
-    tab = browser.new_page()
-    try:
+    with closing(browser.new_page()) as tab:
         tab.goto((built / PAGES[-1]).as_uri())
         hint = tab.locator("details").first
         text = hint.locator("p, pre").first
         assert not text.is_visible()
         hint.locator("summary").click()
         assert text.is_visible()
-    finally:
-        tab.close()

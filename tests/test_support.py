@@ -14,35 +14,19 @@ import torch
 from small import small_data, small_model
 
 from lesson_utils import Settings
+from lesson_utils.support import checked as kinds
+from lesson_utils.support import files, rules
 from lesson_utils.support.checked import (
     Call,
-    a,
     checked,
     choice,
     each,
-    fit,
-    flag,
-    multiple,
-    optional,
     real,
-    refuse,
-    something_to_call,
     tensor,
     whole,
 )
 from lesson_utils.support.device import best_device, cpu_name, machine, usable
-from lesson_utils.support.files import (
-    BUILT_IN,
-    ROOT,
-    fingerprint,
-    label,
-    located,
-    read_tensors,
-    replacing,
-    write_json,
-    write_tensors,
-)
-from lesson_utils.support.rules import eta_rule, generators, shaped_as, steps_rule
+from lesson_utils.support.files import label, located
 
 X = torch.zeros(2, 1, 8, 8)
 
@@ -156,12 +140,13 @@ def test_the_message_shows_the_value_and_never_a_whole_tensor():
         ("b" * 300, f"'{'b' * 199} …"),
     ):
         with pytest.raises(ValueError) as caught:
-            refuse("x", "something else", value)
+            kinds.refuse("x", "something else", value)
         assert str(caught.value) == f"x: something else is needed, got {shown}"
         assert caught.value.__suppress_context__
 
 
-# Kinds of rules. That each refuses nonsense stands in test_arguments.py.
+# Kinds of rules. test_arguments.py has the nonsense that each refuses, and more that
+# it converts.
 
 THREE = [3, 3.0, Fraction(3), np.int8(3), np.float32(3), np.array(3), np.array([3])]
 THREE += [torch.tensor(3), torch.tensor(3.0), torch.tensor([3])]
@@ -173,45 +158,35 @@ HALF += [np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]).double()]
     ("rule", "values", "plain"),
     [
         (whole(3, 3), THREE, 3),
-        (multiple(3), THREE, 3),
+        (kinds.multiple(3), THREE, 3),
         (choice(1, 3), THREE, 3),
         (choice("a", "b"), ["b", np.str_("b"), np.array("b")], "b"),
         (real("[0, 3]"), THREE, 3.0),
         (real("(0, 1)"), HALF, 0.5),
-        (optional(real("(0, 1)")), HALF, 0.5),
-        (flag, [True, np.True_, np.array(True), torch.tensor(True)], True),
-        (flag, [False, np.False_, torch.tensor([False])], False),
         (each(whole()), [[1, 3.0], (1, 3), torch.tensor([1, 3]), iter([1, 3])], (1, 3)),
         (each(whole()), THREE, (3,)),
-        (eta_rule, HALF, 0.5),
-        (steps_rule("T"), [500.0, np.int64(500), torch.tensor(500)], 500),
-        (steps_rule("T"), [(500, 0), range(500, -1, -500)], [500, 0]),
-        (steps_rule("T"), [torch.tensor([500, 0]), np.array([500.0, 0])], [500, 0]),
     ],
 )
 def test_what_makes_sense_in_another_type_is_converted(rule, values, plain):
     for value in values:
-        got = value_of(rule, value, T=500)
-        assert repr(got) == repr(plain), value
+        assert repr(value_of(rule, value)) == repr(plain), value
 
 
 def test_spans_have_ends():
-    closed, half_open = real("[0, 1]"), real("(0, 1)")
     for end in (0, 1):
-        assert value_of(closed, end) == end
+        assert value_of(real("[0, 1]"), end) == end
         with pytest.raises(ValueError, match=r"x: a number in \(0, 1\) is needed"):
-            value_of(half_open, end)
+            value_of(real("(0, 1)"), end)
     assert value_of(real("[0, inf)"), 1e300) == 1e300
-    for value in (float("inf"), float("nan"), 10**400, torch.tensor(True), 1j, "0"):
+    for value in (float("inf"), float("nan"), 10**400):
         with pytest.raises(ValueError):
             value_of(real("[0, inf)"), value)
 
 
-def test_no_truth_value_is_a_number():
-    for value in (True, np.True_, torch.tensor(True), np.array([True])):
-        for rule in (whole(), real("[0, 1]"), choice(1, 3), multiple(1)):
-            with pytest.raises(ValueError):
-                value_of(rule, value)
+def test_a_truth_value_in_a_row_is_no_number_either():
+    for rule in (whole(), real("[0, 1]"), choice(1, 3), kinds.multiple(1)):
+        with pytest.raises(ValueError):
+            value_of(rule, np.array([True]))
 
 
 def test_each_of_several_has_its_rule():
@@ -242,41 +217,36 @@ def test_tensors_are_moved_and_cast_to_another_argument():
     assert moved.device.type == "meta" and moved.dtype == torch.float32
     cast = value_of(tensor("B C H W", like="other", cast=True), X, other=meta)
     assert cast.device.type == "meta" and cast.dtype == torch.double
-    assert value_of(shaped_as("other"), X, other=meta).device.type == "meta"
+    assert value_of(rules.shaped_as("other"), X, other=meta).device.type == "meta"
     assert value_of(tensor("B C H W", like="other"), X, other=X) is X
 
 
 def test_rules_that_take_a_thing_as_it_is():
     g = torch.Generator()
-    assert value_of(a(str, "a text"), "x") == "x"
-    assert value_of(something_to_call("len"), len) is len
-    assert value_of(fit(lambda n: n > 2, "more than 2"), 3) == 3
-    assert value_of(optional(whole(1)), None) is None
+    assert value_of(kinds.instance(str, "a text"), "x") == "x"
+    assert value_of(kinds.something_to_call("len"), len) is len
+    assert value_of(kinds.fit(lambda n: n > 2, "more than 2"), 3) == 3
+    assert value_of(kinds.optional(whole(1)), None) is None
     for several in (None, g, [g, g], (g, g)):
-        assert generators("generator", several, Call({"x": X})) is several
+        assert rules.generators("generator", several, Call({"x": X})) is several
 
 
 # torch.compile
 
 
-def compiled_and_plain(**how):
+FAST = {"cpp_wrapper": True, "cpp.simdlen": 0}  # to compile, not to run
+
+
+@pytest.mark.parametrize(("backend", "options"), [("eager", None), ("inductor", FAST)])
+def test_the_network_compiles_in_one_graph_and_gives_the_same(backend, options):
+    compilers = ("g++", "c++", "clang++")
+    if backend == "inductor" and not any(map(shutil.which, compilers)):
+        pytest.skip("there is no C++ compiler here")
     model = small_model(lively=True).eval()
     x, t, c = X[:1, :, :4, :4] + 0.5, torch.tensor([0.3]), torch.tensor([[1.0, 0.0]])
+    fast = torch.compile(model, fullgraph=True, backend=backend, options=options)
     with torch.no_grad():
-        return torch.compile(model, fullgraph=True, **how)(x, t, c), model(x, t, c)
-
-
-def test_the_network_compiles_in_one_graph():
-    ours, plain = compiled_and_plain(backend="eager")
-    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
-
-
-def test_the_compiled_network_gives_the_same():
-    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
-        pytest.skip("there is no C++ compiler here")
-    fast = {"cpp_wrapper": True, "cpp.simdlen": 0}  # to compile, not to run
-    ours, plain = compiled_and_plain(backend="inductor", options=fast)
-    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fast(x, t, c), model(x, t, c), atol=1e-5, rtol=0)
 
 
 def test_nothing_is_checked_while_torch_compiles(monkeypatch):
@@ -285,15 +255,6 @@ def test_nothing_is_checked_while_torch_compiles(monkeypatch):
 
 
 # Devices; test_devices.py has the samplers on a GPU
-
-
-def test_context_and_times_follow_the_network():
-    """On a device that computes shapes alone: c and t come from the CPU."""
-    model, t, c = small_model().to("meta"), torch.ones(2), torch.zeros(2, 2)
-    x = X.to("meta")
-    assert model(x, t, c).device.type == model(x, t).device.type == "meta"
-    with pytest.raises(ValueError, match="x: a tensor on the model's device meta is n"):
-        model(X, t, c)
 
 
 def test_context_takes_the_type_of_the_images_and_images_have_the_networks():
@@ -308,9 +269,8 @@ def test_context_takes_the_type_of_the_images_and_images_have_the_networks():
 def test_a_device_is_usable_or_refused_by_name():
     assert usable(None) == usable("cpu") == usable(torch.device("cpu"))
     assert usable(best_device()).type == best_device()
-    for wrong in ("gpu", "cuda:99", 3.5, ["cpu"]):
-        with pytest.raises(ValueError, match="device: one of this machine, such as"):
-            usable(wrong)
+    with pytest.raises(ValueError, match="device: one of this machine, such as"):
+        usable(["cpu"])  # for more that is none see test_arguments.py
 
 
 @pytest.mark.parametrize(
@@ -335,47 +295,38 @@ def test_a_figure_names_its_machine(monkeypatch):
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "a.txt"
-    with replacing(path) as part:
+    with files.replacing(path) as part:
         part.write_text("first")
         assert not path.exists() and part.parent == path.parent
-    with pytest.raises(ZeroDivisionError), replacing(path) as part:
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as part:
         part.write_text(f"second, half {1 / 0}")
     full = pytest.raises(OSError, match=r"a\.txt: cannot be written \(No space")
-    with full, replacing(path) as part:
+    with full, files.replacing(path) as part:
         part.write_text("third, half")
         raise OSError("No space left on device")
     assert path.read_text() == "first" and os.listdir(path.parent) == ["a.txt"]
-    write_json(path, {"π": 3})
+    files.write_json(path, {"π": 3})
     assert json.loads(path.read_text(encoding="utf-8")) == {"π": 3}
     assert "π" in path.read_text(encoding="utf-8")
 
 
-def test_tensors_come_back_with_their_record(tmp_path, monkeypatch):
+def test_tensors_come_back_with_their_record(tmp_path):
     path, record = tmp_path / "t.safetensors", {"steps": 3, "names": ["a"]}
     tensors = {"x": torch.eye(3).T[:, :2], "n": torch.tensor(7, requires_grad=False)}
-    write_tensors(path, tensors, record)
-    got, known = read_tensors(path)
+    files.write_tensors(path, tensors, record)
+    got, known = files.read_tensors(path)
     assert known == record and list(record) == ["steps", "names"]
     assert all(torch.equal(got[name], tensors[name]) for name in tensors)
-    kept = path.read_bytes()
-
-    def no_space(*args, **kwargs):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("lesson_utils.support.files.save_file", no_space)
-    with pytest.raises(OSError, match="No space"):
-        write_tensors(path, {"x": X}, {})
-    assert path.read_bytes() == kept and len(os.listdir(tmp_path)) == 1
 
 
 def test_a_fingerprint_is_of_shapes_types_values_and_order():
     x, c, _ = small_data(4)
-    known = fingerprint(x, c)
-    assert known == fingerprint(x.clone(), c.T.contiguous().T)
+    known = files.fingerprint(x, c)
+    assert known == files.fingerprint(x.clone(), c.T.contiguous().T)
     changed = x.clone()
     changed[3, 0, 7, 7] += 1e-6
     for others in ((changed, c), (c, x), (x,), (x.double(), c), (x.flatten(1), c)):
-        assert fingerprint(*others) != known
+        assert files.fingerprint(*others) != known
 
 
 def test_paths_are_located_and_labelled(tmp_path, monkeypatch):
@@ -383,8 +334,9 @@ def test_paths_are_located_and_labelled(tmp_path, monkeypatch):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     assert located("a/../b") == located(tmp_path / "b") == located("~/b")
-    assert label("some where/My Pets/") == "My Pets" and (ROOT / "Makefile").exists()
-    for name in BUILT_IN:
+    assert label("some where/My Pets/") == "My Pets"
+    assert (files.ROOT / "Makefile").exists()
+    for name in files.BUILT_IN:
         assert label(name) == name
         for folder in (f"own/{name}", tmp_path / name.upper()):
             with pytest.raises(ValueError, match="name_or_path: .* rename it"):

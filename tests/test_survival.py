@@ -24,7 +24,8 @@ from small import OTHER, SCHEDULE, small_data, small_model, small_run
 
 from lesson_utils import Schedule, Settings, load, save
 from lesson_utils.cli import main
-from lesson_utils.support.files import read_state, write_tensors
+from lesson_utils.support.files import write_tensors
+from lesson_utils.support.state import read_state
 
 STEPS = 120
 
@@ -81,13 +82,9 @@ def serve() -> None:
 
 class Server:
     def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [sys.executable, __file__]
+        self.process = subprocess.Popen(command, text=True, bufsize=1, **pipes)
 
     def start(self, state, how) -> int:
         """Start a run; gives its process number."""
@@ -118,12 +115,8 @@ def server():
     assert server.process.wait(10) == 0
 
 
-# SIGKILL
-
-
-def test_a_run_killed_twenty_times_ends_bit_for_bit_as_one_that_was_not(
-    server, tmp_path
-):
+def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
+    """Bit for bit."""
     state = tmp_path / "run" / "state.safetensors"
     part = state.with_name(f".{state.name}.part")
     server.start("none", "plain")
@@ -153,10 +146,8 @@ def test_a_run_killed_twenty_times_ends_bit_for_bit_as_one_that_was_not(
     assert len(set(reached)) >= 15 and reached == sorted(reached)
     assert half_written >= 3
     # What a run had said was saved, and at most one more update.
-    assert {start - end for start, end in zip(begun[1:], reached, strict=False)} <= {
-        1,
-        2,
-    }
+    gaps = {start - end for start, end in zip(begun[1:], reached, strict=False)}
+    assert gaps <= {1, 2}
 
     server.start(state, "save")
     *_, (word, digest) = server.rest()
@@ -197,14 +188,13 @@ def no_space_half_way(tensors, path, metadata=None):
     no_space()
 
 
-FULL = {
-    "before": ("lesson_utils.support.files.save_file", no_space),
-    "safetensors": ("lesson_utils.support.files.save_file", no_space_in_safetensors),
-    "half-way": ("lesson_utils.support.files.save_file", no_space_half_way),
-    "fsync": ("os.fsync", no_space),
-    "chmod": ("os.chmod", no_space),
-    "replace": ("os.replace", no_space),
-}
+SAVE = "lesson_utils.support.files.save_file"
+FULL = [
+    (SAVE, no_space),
+    (SAVE, no_space_in_safetensors),
+    (SAVE, no_space_half_way),
+    *((f"os.{name}", no_space) for name in ("fsync", "chmod", "replace")),
+]
 
 
 class Desk:
@@ -225,10 +215,10 @@ class Desk:
         small = "--width", "16", "--device", "cpu", "--batch-size", "4"
         return main(["train", *small, *files, *more])
 
-    def refuses(self, capsys) -> str:
+    def refuses(self, capsys, *more) -> str:
         """What the command line says: status 2, one line and no traceback."""
         capsys.readouterr()
-        assert self.command() == 2
+        assert self.command(*more) == 2
         line = capsys.readouterr().err.splitlines()[-1]
         assert line.startswith("error: ")
         return line
@@ -240,16 +230,16 @@ def desk(tmp_path, monkeypatch):
     return Desk(tmp_path)
 
 
-@pytest.mark.parametrize("where", FULL)
+@pytest.mark.parametrize(("where", "fault"), FULL)
 def test_a_write_that_fails_anywhere_keeps_the_last_good_file(
-    where, desk, tmp_path, monkeypatch, capsys
+    where, fault, desk, tmp_path, monkeypatch, capsys
 ):
     """In train, in save, and in the command line."""
     list(islice(desk.run(), 2))
     desk.save()
     before = {path: path.read_bytes() for path in (desk.state, desk.out)}
     with monkeypatch.context() as patch:
-        patch.setattr(*FULL[where])
+        patch.setattr(where, fault)
         for write, name in ((lambda: list(desk.run()), "state"), (desk.save, "out")):
             why = rf"{name}\.safetensors: cannot be written .*space"
             with pytest.raises(OSError, match=why):
@@ -269,8 +259,7 @@ def test_a_folder_that_takes_no_file_is_named(desk, tmp_path, capsys, folder):
     for write in (desk.save, lambda: list(desk.run(files=files))):
         with pytest.raises(OSError, match=f"{path}: cannot be written"):
             write()
-    assert desk.command("--steps", "2") == 2
-    assert f"error: {path}" in capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {path}" in desk.refuses(capsys, "--steps", "2")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

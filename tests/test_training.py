@@ -8,7 +8,6 @@ import typing
 from dataclasses import FrozenInstanceError, asdict, fields
 from itertools import count, islice
 
-import numpy as np
 import pytest
 import torch
 from small import OTHER, SCHEDULE, small_data, small_folder, small_model, small_run
@@ -16,7 +15,8 @@ from small import OTHER, SCHEDULE, small_data, small_folder, small_model, small_
 from lesson_utils import Settings, dataset, diffusion_loss, learning_rate, load
 from lesson_utils.cli import main
 from lesson_utils.data import same_data
-from lesson_utils.support.files import fingerprint, read_state, read_tensors
+from lesson_utils.support.files import fingerprint, read_tensors
+from lesson_utils.support.state import read_state
 
 NAMES = [field.name for field in fields(Settings)]
 
@@ -85,32 +85,17 @@ def test_settings_are_frozen_and_go_through_json():
     assert not [n for n in NAMES if getattr(OTHER, n) == getattr(Settings(), n)]
 
 
-@pytest.mark.parametrize(
-    ("given", "name", "kept"),
-    [
-        ({"steps": 5.0}, "steps", 5),
-        ({"steps": np.int64(5)}, "steps", 5),
-        ({"batch_size": torch.tensor(5)}, "batch_size", 5),
-        ({"learning_rate": np.float32(0.25)}, "learning_rate", 0.25),
-        ({"gamma": np.array(1)}, "gamma", 1.0),
-        ({"context_dropout": 0}, "context_dropout", 0.0),
-        ({"bfloat16": np.True_}, "bfloat16", True),
-        ({}, "ema_decay", 0.999),
-        ({"steps": 100.0}, "ema_decay", 0.9),
-        ({"steps": 3}, "ema_decay", 0.0),
-        ({"steps": 3, "ema_decay": 0.5}, "ema_decay", 0.5),
-    ],
-)
-def test_settings_convert(given, name, kept):
-    got = getattr(Settings(**given), name)
-    assert got == kept and type(got) is type(kept)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", ["a", "5", -1, math.nan, [1, 2], torch.ones(2)])
-def test_settings_refuse_nonsense_by_name(name, value):
-    with pytest.raises(ValueError, match=f"^{name}: .* is needed, got "):
-        Settings(**{name: value})
+def test_the_average_forgets_faster_in_a_short_run():
+    for given, decay in (
+        ({}, 0.999),
+        ({"steps": 100.0}, 0.9),
+        ({"steps": 3}, 0.0),
+        ({"steps": 3, "ema_decay": 0.5}, 0.5),
+    ):
+        assert repr(Settings(**given).ema_decay) == repr(decay)
+    for value in ("a", "5", -1, math.nan, [1, 2], torch.ones(2)):
+        with pytest.raises(ValueError, match="^ema_decay: .* is needed, got "):
+            Settings(ema_decay=value)
 
 
 # The loop
@@ -136,16 +121,6 @@ def test_the_average_follows_the_weights():
     assert not torch.equal(now, weights(update.ema.module))
 
 
-def test_ema_averages_buffers_too():
-    """Mistake 18, on a model that has a buffer."""
-    model = small_model()
-    model.register_buffer("level", torch.zeros(1))
-    for update in small_run(model, steps=3, ema_decay=0.5):
-        model.level += 1
-        average = update.ema.module.level
-    assert float(average) == pytest.approx(1 * 0.25 + 2 * 0.5)
-
-
 def test_same_seed_same_weights_and_global_rng_untouched():
     trained = []
     for seed in (1, 1, 2):
@@ -157,15 +132,26 @@ def test_same_seed_same_weights_and_global_rng_untouched():
     assert torch.equal(*trained[:2]) and not torch.equal(*trained[1:])
 
 
-@pytest.mark.parametrize("stop", [1, 4, 11])
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop):
-    settings, straight = {"steps": 12, "warmup": 3}, small_model()
-    *_, end = small_run(straight, **settings)
+@pytest.mark.parametrize(
+    ("stop", "shared"), [(1, False), (4, False), (11, False), (4, True)]
+)
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop, shared):
+    """Also of a model of one's own, two layers of which share their weights."""
     state = tmp_path / "run" / "state.safetensors"
+
+    def run(seed=0, files=None):
+        model = small_model(seed=seed)
+        if shared:
+            model.up1 = model.down1
+        for update in small_run(model, steps=12, warmup=3, files=files):
+            yield update, model
+
+    *_, (end, straight) = run()
     files = {"state": state, "save_seconds": 0}
-    list(islice(small_run(files=files, **settings), stop))
-    resumed = small_model(seed=9)  # its own weights must not matter
-    *_, update = small_run(resumed, files=files, **settings)
+    list(islice(run(files=files), stop))
+    updates = list(run(9, files))  # its own weights must not matter
+    update, resumed = updates[-1]
+    assert updates[0][0].step == stop + 1
     assert torch.equal(weights(resumed), weights(straight))
     assert torch.equal(weights(update.ema), weights(end.ema))
     assert torch.equal(update.losses, end.losses)
@@ -194,31 +180,6 @@ def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch)
     assert sorted(set(written)) == [3, 6]  # and not with the last update
 
 
-def test_layers_may_share_their_weights(tmp_path):
-    """In a model of one's own, whose state is kept like any other."""
-    state = tmp_path / "s.safetensors"
-
-    def run(files=None):
-        model = small_model()
-        model.up1 = model.down1
-        yield from small_run(model, steps=4, files=files)
-
-    *_, straight = run()
-    files = {"state": state, "save_seconds": 0}
-    list(islice(run(files), 2))
-    update, *_, resumed = run(files)
-    assert update.step == 3 and torch.equal(resumed.losses, straight.losses)
-
-
-def test_a_preview_in_eval_mode_does_not_last():
-    """Mistake 7, the other way round."""
-    model, modes = small_model(), []
-    model.stem.register_forward_pre_hook(lambda stem, _: modes.append(stem.training))
-    for _ in small_run(model, steps=3):
-        model.eval()
-    assert modes == [True] * 3
-
-
 def test_bfloat16_trains_too():
     model = small_model()
     *_, update = small_run(model, steps=3, bfloat16=True)
@@ -244,7 +205,10 @@ def test_no_update_leaves_tensors_behind():
 # The command line
 
 
-SHORT = ["--width", "16", "--device", "cpu", "--batch-size", "4"]
+def train_by(*arguments) -> int:
+    """The exit status of the command, for a small model."""
+    short = ["--width", "16", "--device", "cpu", "--batch-size", "4"]
+    return main(["train", *short, *map(str, arguments)])
 
 
 @pytest.fixture
@@ -263,7 +227,7 @@ def refused(capsys):
 
     def refused(*arguments):
         try:
-            assert main(["train", *SHORT, *map(str, arguments)]) == 2
+            assert train_by(*arguments) == 2
         except SystemExit as stop:
             assert stop.code == 2
         [line] = capsys.readouterr().err.splitlines()
@@ -275,8 +239,8 @@ def refused(capsys):
 
 def test_the_command_line_trains_and_saves(home, capsys):
     out, state = home / "m.safetensors", home / "state.safetensors"
-    command = ["train", *SHORT, "--out", str(out), "--state", str(state)]
-    assert main([*command, "--steps", "4"]) == 0
+    where = ["--out", out, "--state", state]
+    assert train_by(*where, "--steps", "4") == 0
     assert "m.safetensors" in capsys.readouterr().out
     got = load(out)
     assert got.context == ("a", "b") and got.image_shape == (1, 8, 8)
@@ -284,7 +248,7 @@ def test_the_command_line_trains_and_saves(home, capsys):
     data = small_data()
     assert same_data(data, got) and same_data(small_data(30), got) is False
     assert same_data(data._replace(c=1 - data.c), got) is False
-    assert main([*command, "--minutes", "0.01"]) == 0
+    assert train_by(*where, "--minutes", "0.01") == 0
     assert load(out).meta["steps"] >= 1
 
 
@@ -322,10 +286,8 @@ def other(name):
 def test_each_setting_is_one_flag_with_its_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "--help"])
-    said, hints = (
-        capsys.readouterr().out,
-        typing.get_type_hints(Settings, None, None, 1),
-    )
+    said = capsys.readouterr().out
+    hints = typing.get_type_hints(Settings, include_extras=True)
     assert stop.value.code == 0
     for name in NAMES:
         assert len(re.findall(rf"^ +{flag(name)}\b(?!-)", said, re.M)) == 1
@@ -334,29 +296,25 @@ def test_each_setting_is_one_flag_with_its_help(capsys):
 
 
 def test_every_setting_arrives(home):
-    out, command = (
-        home / "m.safetensors",
-        ["train", "--out", str(home / "m.safetensors")],
-    )
-    command += [word for name in NAMES for word in other(name)]
-    assert main([*command, "--width", "16", "--device", "cpu"]) == 0
+    out = home / "m.safetensors"
+    flags = [word for name in NAMES for word in other(name)]
+    assert train_by(*flags, "--out", out) == 0
     assert Settings(**load(out).meta["settings"]) == OTHER
 
 
-def test_the_command_line_goes_on(home, capsys, refused):
-    state, out = home / "state.safetensors", home / "m.safetensors"
+@pytest.mark.parametrize("name", ["sprites", "pets"])
+def test_the_command_line_goes_on(home, capsys, monkeypatch, refused, name):
+    monkeypatch.chdir(small_folder(home / "pets").parent)
+    data, state = dataset(name), home / "states" / f"{name}.safetensors"
     files = {"state": state, "save_seconds": 0}
-    assert [update.step for update in islice(small_run(steps=6, files=files), 2)] == [
-        1,
-        2,
-    ]
-    where = ["--out", str(out), "--state", str(state)]
-    for name in NAMES:  # not read and ignored
-        line = refused(*where, *other(name))
-        assert f"({name})" in line and not out.exists()
-    assert main(["train", *SHORT, *where]) == 0
+    model = small_model(data.x.shape[1])
+    list(islice(small_run(model, data, files=files, steps=6, warmup=3), 2))
+    for setting in NAMES:  # not read and ignored
+        assert f"({setting})" in refused("--dataset", name, *other(setting))
+    assert not (home / "checkpoints").exists()
+    assert train_by("--dataset", name) == 0
     assert "goes on after update 2 of 6" in capsys.readouterr().out
-    assert load(out).meta["steps"] == 6 and not state.exists()
+    assert load(name).meta["steps"] == 6 and not state.exists()
 
 
 # One's own images
@@ -374,7 +332,7 @@ def test_a_path_trains_and_loads(home, capsys, monkeypatch, kind, options, size,
     small_folder(home / "some where" / "my pets", kind)
     monkeypatch.chdir(home)
     path = "some where/my pets"
-    assert main(["train", "--dataset", path, *SHORT, "--steps", "3", *options]) == 0
+    assert train_by("--dataset", path, "--steps", "3", *options) == 0
     said = capsys.readouterr()
     assert "my pets on cpu" in said.out + said.err and "some where/my" not in said.out
     assert [p.name for p in home.glob("*/*.safetensors")] == ["my pets.safetensors"]
@@ -388,30 +346,20 @@ def test_a_path_trains_and_loads(home, capsys, monkeypatch, kind, options, size,
     assert got.model(noise, torch.ones(2), torch.eye(2)).shape == noise.shape
 
 
-def test_a_run_on_a_path_goes_on_from_its_state(home, capsys):
-    folder, state = small_folder(home / "pets"), home / "states" / "pets.safetensors"
-    files = {"state": state, "save_seconds": 0}
-    list(islice(small_run(small_model(3), dataset(folder), steps=3, files=files), 2))
-    assert main(["train", "--dataset", str(folder), *SHORT, "--steps", "3"]) == 0
-    assert "goes on after update 2 of 3" in capsys.readouterr().out
-    assert not state.exists() and load("pets").meta["steps"] == 3
-
-
 @pytest.mark.parametrize("name", ["sprites", "Sprites"])
 def test_a_folder_named_as_a_shipped_data_set_never_takes_its_checkpoint(
     home, refused, name
 ):
     path = small_folder(home / name / name)
     out, state = home / "out.safetensors", home / "state.safetensors"
-    command = ["--dataset", str(path), "--steps", "3"]
+    command = ["--dataset", path, "--steps", "3"]
     for some in ([], ["--out", out], ["--state", state]):
         line = refused(*command, *some)
         assert str(path) in line and "rename it" in line and "--out and --st" in line
     assert not list(home.glob("**/*.safetensors"))
     with pytest.raises(ValueError, match="rename it"):
         load(path)
-    command += ["--out", str(out), "--state", str(state)]
-    assert main(["train", *SHORT, *command]) == 0
+    assert train_by(*command, "--out", out, "--state", state) == 0
     assert load(out).meta["data"] == f"{name}, 8 images"
 
 

@@ -27,31 +27,18 @@ def noise(*shape, seed=0):
 # grid
 
 
-@pytest.mark.parametrize(
-    "value, pixel",
-    [(-1, 0), (-0.5, 64), (0, 128), (0.5, 191), (1, 255), (-9, 0), ("inf", 255)],
-)
-def test_the_mapping_to_pixels_is_fixed(value, pixel):
-    assert (grid(flat(float(value)), scale=1) == pixel).all()
-
-
-def test_all_256_levels_come_back():
+def test_the_mapping_to_pixels_is_fixed():
     levels = torch.arange(256) / 127.5 - 1
     out = grid(levels.view(1, 1, 16, 16), scale=1)
     assert (out[..., 0].ravel() == np.arange(256)).all()
-
-
-def test_an_image_does_not_depend_on_its_neighbours():
-    dim = noise(1, 3, 4, 4) * 0.1
-    alone = grid(dim, columns=1, scale=1)
-    beside = grid(torch.cat([dim, flat(-1.0, 1.0, c=3, size=4)]), columns=3, scale=1)
-    assert (beside[:, :4] == alone).all()
-    assert alone.min() > 60 and alone.max() < 200  # not stretched
+    pixels = {-1: 0, -0.5: 64, 0: 128, 0.5: 191, 1: 255, -9: 0, float("inf"): 255}
+    for value, pixel in pixels.items():
+        assert (grid(flat(float(value)), scale=1) == pixel).all(), value
 
 
 def test_layout_is_row_by_row_and_white_where_there_is_no_image():
-    x = flat(-1.0, -0.5, 0.0, 0.5, -0.8, size=2)
-    out = grid(x, columns=3, scale=3)
+    """And no image depends on its neighbours."""
+    out = grid(flat(-1.0, -0.5, 0.0, 0.5, -0.8), columns=3, scale=3)
     assert out.dtype == np.uint8 and out.shape == (12, 18, 3)
     assert out[::6, ::6, 0].tolist() == [[0, 64, 128], [191, 25, 255]]
     blocks = out.reshape(2, 6, 3, 6, 3)
@@ -104,13 +91,6 @@ def test_bad_images_are_refused(x, words):
         strip([flat(0.0), x])
 
 
-def test_whole_numbers_of_any_kind_will_do():
-    x = noise(6, 1, 4, 4)
-    assert (grid(x, np.int64(2), 3.0) == grid(x, 2, 3)).all()
-    assert (strip([x] * 5, 3.0, torch.tensor(2)) == strip([x] * 5, 3, 2)).all()
-    assert (strip([x] * 5, [0.0, np.int8(-1)]) == strip([x] * 5, [0, -1])).all()
-
-
 # strip
 
 
@@ -124,21 +104,17 @@ def test_strip_has_a_row_an_image_and_a_column_a_moment():
 def test_strip_takes_indices_and_no_more_frames_than_there_are():
     frames = [flat(i / 5) for i in range(6)]
     assert (strip(frames, [0, -1]) == strip(frames, 2)).all()
+    assert (strip(frames, [0.0, np.int8(-1)]) == strip(frames, 2)).all()
     assert (strip(frames, 99) == strip(frames, range(6))).all()
     assert (strip(frames, 1) == grid(frames[-1])).all()
 
 
 @pytest.mark.parametrize("moments", [0, [], [6], [-7], [0.5], "ab"])
-def test_strip_refuses_moments_that_are_not_there(moments):
+def test_strip_refuses(moments):
     with pytest.raises(ValueError, match="^moments: "):
         strip([flat(0.0)] * 6, moments)
-
-
-def test_strip_refuses_what_is_no_trajectory():
-    with pytest.raises(ValueError, match="frames: one tensor .*got \\[\\]"):
-        strip([])
     with pytest.raises(ValueError, match=r"frames\[1\]: one shape for all.*= 1,2,2"):
-        strip([flat(0.0), flat(0.0, 0.0)])
+        strip([flat(0.0), flat(0.0, 0.0)], moments)
 
 
 # plot
@@ -178,12 +154,6 @@ def test_plot_takes_places_axes_and_a_size():
 def test_plot_names_its_curves_and_its_axes():
     named, plain = plot({"a curve": [1, 2]}), plot({"": [1, 2]})
     assert named != plain != plot({"": [1, 2]}, xlabel="steps")
-
-
-def test_plot_makes_a_picture_that_show_takes(shown):
-    data = plot({"loss": torch.rand(50)})
-    page = shown(data, alt="a falling curve")["text/html"]
-    assert sources(page) == [("png", data)]
 
 
 @pytest.mark.parametrize(
@@ -232,20 +202,19 @@ def sources(page):
 
 def test_show_puts_pictures_of_every_kind_side_by_side(shown, tmp_path):
     x = noise(4, 3, 8, 8)
-    film = gif([x, -x], tmp_path / "a.gif")
-    data = shown(
-        grid(x), x, film, tmp_path / "a.gif", titles=["a", "b", "c", "d"], scale=2
-    )
-    (k0, still), (k1, tensor), (k2, moving), (k3, file) = sources(data["text/html"])
-    assert [k0, k1, k2, k3] == ["png", "png", "gif", "gif"]
+    film, curve = gif([x, -x], tmp_path / "a.gif"), plot({"loss": torch.rand(50)})
+    pictures = [grid(x), x, film, tmp_path / "a.gif", curve]
+    data = shown(*pictures, titles=[*"abcde"], scale=2)
+    (k0, still), (k1, tensor), *rest = sources(data["text/html"])
+    assert k0 == k1 == "png"
     assert (pixels(still) == grid(x)).all()
     assert (pixels(tensor) == grid(x, scale=2)).all()
-    assert moving == film == file
-    assert data["text/plain"] == "a\nb\nc\nd"
+    assert rest == [("gif", film), ("gif", film), ("png", curve)]
+    assert data["text/plain"] == "a\nb\nc\nd\ne"
 
 
 def test_show_in_few_colours_is_smaller_and_keeps_white(shown):
-    x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    x = noise(4, 3, 16, 16).clamp(-1, 1)
     x[..., :8] = 1
     [(_, large)] = sources(shown(x, alt="noise")["text/html"])
     [(_, small)] = sources(shown(x, alt="noise", colors=64)["text/html"])
@@ -256,41 +225,36 @@ def test_show_in_few_colours_is_smaller_and_keeps_white(shown):
 
 
 def test_show_escapes_its_texts(shown):
-    page = shown(noise(1, 1, 4, 4), titles="<b>", alt='a "quoted" <i> & more')
+    page = shown(flat(0.0), titles="<b>", alt='a "quoted" <i> & more')
     assert 'alt="a &quot;quoted&quot; &lt;i&gt; &amp; more"' in page["text/html"]
     assert "<figcaption>&lt;b&gt;</figcaption>" in page["text/html"]
     assert page["text/plain"] == 'a "quoted" <i> & more'
 
 
 def test_show_uses_tags_that_a_sanitiser_keeps(shown):
-    page = shown(noise(1, 1, 4, 4), alt="noise")["text/html"]
+    page = shown(flat(0.0), alt="noise")["text/html"]
     assert set(re.findall(r"<(\w+)", page)) <= {"div", "figure", "img", "figcaption"}
     assert "figcaption" not in page
 
 
 def test_show_prints_its_words_outside_ipython(capsys):
-    show(noise(1, 1, 4, 4), noise(1, 1, 4, 4), alt=["left", "right"])
+    show(flat(0.0), flat(0.5), alt=["left", "right"])
     assert capsys.readouterr().out == "left\nright\n"
 
 
 @pytest.mark.parametrize(
-    "args, kwargs, words",
+    "picture, texts, words",
     [
-        ((), {}, "pictures: one picture or more"),
-        ((noise(1, 1, 4, 4),), {}, "alt"),
-        ((noise(1, 1, 4, 4),), {"alt": " "}, "alt"),
-        ((noise(1, 1, 4, 4),), {"alt": ["a", "b"]}, "alt"),
-        ((noise(1, 1, 4, 4),), {"titles": [1]}, "titles"),
-        ((np.zeros((4, 4, 3)),), {"alt": "a"}, "float64"),
-        ((np.zeros((4, 4), np.uint8),), {"alt": "a"}, r"\(4, 4\)"),
-        ((b"BM",), {"alt": "a"}, "GIF or a PNG"),
-        ((noise(4, 4),), {"alt": "a"}, r"pictures\[0\]: a float tensor"),
-        ((3,), {"alt": "a"}, r"pictures\[0\].*got 3"),
+        (flat(0.0), {"alt": " "}, "alt"),
+        (flat(0.0), {"titles": [1]}, "titles"),
+        (np.zeros((4, 4, 3)), {"alt": "a"}, "float64"),
+        (b"BM", {"alt": "a"}, "GIF or a PNG"),
+        (noise(4, 4), {"alt": "a"}, r"pictures\[0\]: a float tensor"),
     ],
 )
-def test_show_refuses(args, kwargs, words):
+def test_show_refuses(picture, texts, words):
     with pytest.raises(ValueError, match=words):
-        show(*args, **kwargs)
+        show(picture, **texts)
 
 
 # progress
@@ -306,16 +270,13 @@ def test_items_pass_and_one_line_stays_on_stdout(capsys):
 
 
 def test_the_length_is_found(capsys):
+    progress(range(77))  # starts nothing before the first item
     list(progress(range(3)))
     list(progress(i for i in range(3)))
     list(progress([], total=0))
     out = capsys.readouterr().out
     assert "3/3" in out and "3 steps" in out and out.count("\n") == 3
-
-
-def test_it_starts_nothing_before_the_first_item(capsys):
-    progress(range(3))
-    assert capsys.readouterr().out == ""
+    assert "/77" not in out
 
 
 @pytest.mark.parametrize("way", ["close", "break", "raise"])
@@ -357,9 +318,3 @@ def test_no_item_is_held_and_gradient_mode_stays():
 def test_it_costs_next_to_nothing(capsys):
     list(progress(range(10_000)))
     assert capsys.readouterr().out.count("\r") < 100
-
-
-@pytest.mark.parametrize(("steps", "total"), [(3, None), ([], -1), ([], 2.5)])
-def test_nonsense_is_refused_before_the_first_item(steps, total):
-    with pytest.raises(ValueError, match="^steps: .*got 3|^total: .*got (-1|2.5)"):
-        progress(steps, total)

@@ -7,7 +7,6 @@ figures as JSON; --readme also puts it into README.md and checkpoints/bench.json
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -41,7 +40,7 @@ from lesson_utils import (
 )
 from lesson_utils.quality.card import fill
 from lesson_utils.support.device import machine
-from lesson_utils.support.files import ROOT
+from lesson_utils.support.files import ROOT, write_json
 
 MFLOP_TARGET = "at most 320, aim 160"
 
@@ -288,12 +287,10 @@ def main() -> int:
         rows += part()
         print(f"measured: {rows[-1]['what']}", file=sys.stderr)
     result = {"machine": machine("cpu"), "rows": rows}
-    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     print(table(result))
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    chosen.out.write_text(text)
+    write_json(chosen.out, result)
     if chosen.readme:
-        (ROOT / "checkpoints/bench.json").write_text(text)
+        write_json(ROOT / "checkpoints/bench.json", result)
         fill(ROOT / "README.md", "bench", table(result))
     return 0
 

@@ -88,7 +88,7 @@ def show_room() -> None:
 
 def show_data() -> None:
     """MNIST is optional: whether it is there changes no verdict."""
-    folder = Path(os.environ.get("LESSONS_DATA") or ROOT / "data")
+    folder = Path(os.environ.get("LESSONS_DATA") or ROOT / "data").expanduser()
     found = (folder / "MNIST").is_dir()
     state = "found in" if found else "not there yet; looked for (or downloaded) in"
     show("MNIST", f"{state} {folder}")

@@ -5,8 +5,6 @@ executed copy, in build/lessons/. With --in-place the notebook and the images co
 to be committed, if the lesson ran without a problem. Exit status 1: one had a problem.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -7,8 +7,6 @@ The committed notebooks are shown as they are: nothing is executed, nothing is l
 from elsewhere, and no page needs a script.
 """
 
-from __future__ import annotations
-
 import argparse
 import html
 import posixpath

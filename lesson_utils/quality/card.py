@@ -6,8 +6,9 @@ record, what the judge says, and the way to the latents and back.
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -19,16 +20,29 @@ from ..data import Pictures, dataset, to_unit
 from ..noise import initial_noise
 from ..sampling import ddim, guide, last
 from ..sprites import draw_sprites
+from ..support.checked import checked, choice, each, whole
 from ..support.device import machine
-from ..support.files import CHECKPOINTS, ROOT, replacing
-from ..viz import grid, plot, sheet
-from .experiment import COPY, Experiment, Sampling, evaluate, sampled
+from ..support.files import CHECKPOINTS, ROOT, replacing, write_bytes
+from ..viz import grid, plot, sheet, small_png
+from .experiment import COPY, Experiment, Sampling, digest, evaluate, sampled
 from .inversion import inversion_table, invert_all
-from .judge import Judge, judge_path, load_judge, save_judge, shipped_judge
+from .judge import Judge, judge_path, load_judge, save_judge, train_shipped_judge
 from .metrics import nearest
 from .report import chart, committed, table
 
 PARTS = ("table", "guidance", "inversion", "images")
+
+
+@checked()
+@dataclass(frozen=True)
+class CardSettings:
+    """What to measure for a card; its fields are the flags of the command line."""
+
+    parts: Annotated[tuple, each(choice(*PARTS)), "what to measure again"] = PARTS
+    n_samples: Annotated[int, whole(10, 50_000), "for each cell of the table"] = 500
+    inversions: Annotated[int, whole(2, 10_000), "images to invert"] = 200
+
+
 GUIDED = {
     "sprites": Experiment(steps=20, eta=0, guidance=(1, 1.5, 2, 3), n_samples=2000),
     "mnist": Experiment(steps=50, eta=0, guidance=(1, 2), n_samples=2000),
@@ -61,7 +75,7 @@ def subject(name: str, checkpoint: Checkpoint) -> Subject:
 # What is measured: each yields for the progress bar, and goes on where it was
 
 
-def tables(n: int) -> list[Experiment]:
+def table_experiments(n: int) -> list[Experiment]:
     """The paper's table; all 500 steps are taken for three of the five η only."""
     etas = (0, 0.2, 0.5, 1, "sigma-hat")
     return [
@@ -91,7 +105,7 @@ def ensure_judge(who: Subject) -> Judge:
     """The judge of the data; trained, and written, where there is none."""
     path = judge_path(who.name)
     if not path.is_file():
-        judge, record = shipped_judge(who.name, who.data)
+        judge, record = train_shipped_judge(who.name, who.data)
         save_judge(path, judge, **record)
     return load_judge(who.name)[0]
 
@@ -242,13 +256,23 @@ def inverted(result: dict) -> str:
 
 def sections(who: Subject) -> dict[str, str]:
     """The parts of a card by the names of their marks, from what is committed."""
-    full, guided = committed(who.name, "table"), committed(who.name, "guidance")
+    full, guided = measured(who, "table"), measured(who, "guidance")
     record = load_judge(who.name)[1]
     return {
         who.name: training_record(who.checkpoint),
         f"{who.name} judged": judged(full, guided, who.checkpoint.context, record),
-        f"{who.name} inverted": inverted(committed(who.name, "inversion")),
+        f"{who.name} inverted": inverted(measured(who, "inversion")),
     }
+
+
+def measured(who: Subject, what: str) -> dict:
+    """A committed result; ValueError if it is missing, or of another network."""
+    result, again = committed(who.name, what), f"card --parts {what} measures it"
+    if result is None:
+        raise ValueError(f"{who.file(what)}.json is missing; {again}")
+    if result["model"] != digest(who.checkpoint.model):
+        raise ValueError(f"{who.file(what)}.json is of another network; {again}")
+    return result
 
 
 def write_card(who: Subject) -> None:
@@ -262,9 +286,8 @@ def write_card(who: Subject) -> None:
 
 def write_png(image: np.ndarray, path: Path) -> None:
     """An image of few colours (H,W,3) as a PNG with a palette."""
-    small = Image.fromarray(image).quantize(256, dither=Image.Dither.NONE)
-    with replacing(path) as part:
-        small.save(part, "PNG", optimize=True)
+    method = Image.Quantize.MEDIANCUT
+    write_bytes(path, small_png(Image.fromarray(image), 256, method))
 
 
 def contact_sheet(rows: int = 12, columns: int = 20) -> np.ndarray:
@@ -317,5 +340,5 @@ def write_images(who: Subject) -> None:
         write_png(contact_sheet(), ROOT / "lessons/assets/sprites.png")
     write_png(samples_beside_real(who), who.file("samples.png"))
     write_png(neighbours(who), who.file("nearest.png"))
-    who.file("loss.png").write_bytes(loss_curve(who.checkpoint))
-    who.file("table.png").write_bytes(chart(committed(who.name, "table")))
+    write_bytes(who.file("loss.png"), loss_curve(who.checkpoint))
+    write_bytes(who.file("table.png"), chart(measured(who, "table")))

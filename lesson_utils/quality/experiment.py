@@ -21,7 +21,13 @@ from ..data import Pictures, same_data
 from ..noise import image_generators, initial_noise
 from ..sampling import Step, ddim, guide
 from ..support.checked import checked, each, real, refuse, tensor, whole
-from ..support.files import fingerprint, read_tensors, write_json, write_tensors
+from ..support.files import (
+    fingerprint,
+    located,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from ..support.rules import eta_rule, numbers, spacing_rule
 from .judge import Judge
 from .metrics import (
@@ -165,7 +171,8 @@ def evaluate(
     Raises ValueError, at the call, for cells that make no sense, a judge or data of
     other images, and a path with results of another model, judge, number or seed.
     """
-    plan = planned(checkpoint, judge, experiment, Path(path), data, unseen, about)
+    path = located(path)
+    plan = planned(checkpoint, judge, experiment, path, data, unseen, about)
 
     def loop() -> Iterator[dict]:
         if unseen is not None and "floor" not in plan.result:
@@ -179,7 +186,7 @@ def evaluate(
                 yield from repeat(plan.result, cell.steps * batches)
                 continue
             x, seconds = yield from sample_cell(plan, cell)
-            plan.result["cells"].append(judge_cell(plan, cell, x, seconds, data))
+            plan.result["cells"].append(judge_cell(plan, cell, x, seconds))
             write_json(plan.path, plan.result)
             part_of(plan, cell).unlink()
 
@@ -198,6 +205,7 @@ class Plan(NamedTuple):
 
     checkpoint: Checkpoint
     judge: Judge
+    data: Pictures
     cells: list[Sampling]
     c: Tensor
     seed: int
@@ -235,7 +243,7 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
     result = read_result(path, made_of) if path.exists() else {**made_of, "cells": []}
     c = torch.eye(K)[in_shares(data.c, n)]
     cells, seed = experiment.cells(), experiment.seed
-    return Plan(checkpoint, judge, cells, c, seed, path, made_of, result)
+    return Plan(checkpoint, judge, data, cells, c, seed, path, made_of, result)
 
 
 def digest(model: nn.Module) -> str:
@@ -305,13 +313,13 @@ def read_part(path: Path, key: dict, shape: tuple) -> tuple[Tensor, list[float]]
 # Judge a cell
 
 
-def judge_cell(plan, cell: Sampling, x: Tensor, seconds: float, data) -> dict:
+def judge_cell(plan: Plan, cell: Sampling, x: Tensor, seconds: float) -> dict:
     """The record of a cell: how it was sampled, the time, and all figures."""
     return {
         **asdict(cell),
         "evaluations": cell.evaluations,
         "seconds": round(seconds, 6),
-        **figures(plan.judge, x, plan.c, data),
+        **figures(plan.judge, x, plan.c, plan.data),
     }
 
 
@@ -339,6 +347,6 @@ def read_result(path: str | Path, made_of: dict | None = None) -> dict:
         raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
     other = [key for key in made_of or {} if result.get(key) != made_of[key]]
     if other:
-        why = f"of another {', '.join(other)}; move it away, or give another --out"
+        why = f"of another {', '.join(other)}; move it away"
         raise ValueError(f"{path}: {why}")
     return result

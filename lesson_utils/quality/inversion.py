@@ -15,6 +15,7 @@ from torch import Tensor
 from ..checkpoint import Checkpoint
 from ..data import Pictures
 from ..sampling import ddim, guide, invert, last
+from ..support.checked import whole
 from ..support.files import write_json
 from .experiment import digest
 
@@ -61,6 +62,7 @@ def invert_all(
     path: its JSON file, with which it goes on. about: what else it should say, such as
     the machine. ValueError, at the call, if the file is of another network or number.
     """
+    n = whole(2, len(data.x))("n", n)
     made_of = {"n": n, "model": digest(checkpoint.model)}
     result = {**made_of, **about, "cells": []}
     if path.exists():

@@ -15,13 +15,20 @@ from ..checkpoint import halves, rebuilt
 from ..data import Pictures, dataset, sprites
 from ..support.checked import Call, checked, refuse, tensor, whole
 from ..support.device import machine
-from ..support.files import CHECKPOINTS, foreign, label, read_tensors, write_tensors
+from ..support.files import (
+    CHECKPOINTS,
+    foreign,
+    label,
+    located,
+    read_tensors,
+    write_tensors,
+)
 from ..viz import progress
 from .metrics import Reference, reference, reference_rule
 
 JUDGES = CHECKPOINTS / "judges"
 BATCH = 128
-FIRST_TRAINED, FIRST_UNSEEN = 10**6, 10**9  # seeds, far from those of the checkpoint
+FIRST_SEED = 10**6  # far from those of a checkpoint's sprites, and of unseen ones
 
 
 class Judge(nn.Module):
@@ -95,12 +102,11 @@ def load_judge(name_or_path: str | Path) -> tuple[Judge, dict]:
 
     Raises ValueError if there is none, or the file is damaged or foreign.
     """
-    path = Path(name_or_path)
+    path = located(name_or_path, "name_or_path")
     if path.suffix != ".safetensors":
         path = judge_path(name_or_path)
     if not path.is_file():
-        train = f"python -m lesson_utils card --checkpoint {name_or_path}"
-        raise ValueError(f"{path}: no such judge; {train} trains it")
+        raise ValueError(f"{path}: no such judge; judge_for trains one")
     tensors, record = read_tensors(path)
     with foreign(path, "a judge"):
         mean, cov = tensors.pop("real.mean"), tensors.pop("real.cov")
@@ -148,19 +154,19 @@ def judge_for(name: str | Path, like=None, steps: int = 300) -> Judge:
     """
     if judge_path(name).is_file():
         judge, record = load_judge(name)
-        if like is None or fits(judge, record, like):
+        if like is None or knows_images_of(judge, record, like):
             return judge
     return quick_judge(dataset(name, like=like), steps)
 
 
-def fits(judge: Judge, record: dict, checkpoint) -> bool:
-    """Whether a judge knows the images of a checkpoint: their channels, classes, size.
+def knows_images_of(judge: Judge, record: dict, like) -> bool:
+    """Whether a judge knows images like a checkpoint's: their channels, size, classes.
 
-    The judges of the built-in data sets, which have one size, record none.
+    An older record does not say the size.
     """
-    shape = tuple(checkpoint.image_shape)
-    known = tuple(record.get("image_shape", shape))
-    return judge.names == checkpoint.context and known == shape
+    shape = tuple(like.image_shape)
+    same = tuple(record.get("image_shape", shape)) == shape
+    return same and judge.in_channels == shape[0] and judge.names == like.context
 
 
 def quick_judge(data: Pictures, steps: int = 300) -> Judge:
@@ -224,7 +230,7 @@ def bent(x: Tensor) -> Tensor:
 def fresh_sprites(data: Pictures) -> Iterator[tuple[Tensor, Tensor]]:
     """Sprites drawn for each batch anew, each turned to any hue."""
     for step in count():
-        x, c, _ = sprites(BATCH, FIRST_TRAINED + step)
+        x, c, _ = sprites(BATCH, FIRST_SEED + step)
         yield hue_shift(x, any_hue(BATCH)), c
 
 
@@ -262,7 +268,7 @@ RECIPES = {
 }
 
 
-def shipped_judge(name: str, data: Pictures) -> tuple[Judge, dict]:
+def train_shipped_judge(name: str, data: Pictures) -> tuple[Judge, dict]:
     """Train the judge of a built-in data set; gives it, and its record."""
     recipe = RECIPES[name]
     torch.manual_seed(0)
@@ -273,6 +279,7 @@ def shipped_judge(name: str, data: Pictures) -> tuple[Judge, dict]:
     train_judge(judge, batches, recipe.steps)
     record = {
         "data": recipe.about,
+        "image_shape": list(data.x.shape[1:]),
         "images_seen": recipe.steps * BATCH,
         "seconds": round(time.monotonic() - start),
         "machine": machine("cpu"),

@@ -74,7 +74,7 @@ def classes_rule(name: str, value: object, call: Call) -> Tensor:
     fits = isinstance(value, Tensor) and value.dtype == torch.int64
     if not fits or value.ndim != 1 or len(value) < 2:
         refuse(name, "int64 classes (n,) of two samples or more", value)
-    return value
+    return value.cpu()
 
 
 @checked(features=rows())

@@ -75,7 +75,10 @@ def checked(**rules: Rule) -> Callable:
         def call(*args, **kwargs):
             if torch.compiler.is_compiling():
                 return target(*args, **kwargs)
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as problem:
+                raise TypeError(f"{target.__qualname__}(): {problem}") from None
             bound.apply_defaults()
             arguments = Call(bound.arguments)
             for name, rule in rules.items():
@@ -280,7 +283,7 @@ class fit:
         return value
 
 
-def a(kind: type | tuple, words: str) -> fit:
+def instance(kind: type | tuple, words: str) -> fit:
     """The rule for an instance of a class."""
     return fit(lambda value: isinstance(value, kind), words)
 

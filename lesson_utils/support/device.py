@@ -27,8 +27,11 @@ def usable(device: str | torch.device | None) -> torch.device:
 
 def machine(device: str | torch.device) -> str:
     """The hardware and the versions that a measurement must name."""
-    if torch.device(device).type == "cuda":
+    kind = torch.device(device).type
+    if kind == "cuda":
         name = torch.cuda.get_device_name(device)
+    elif kind == "mps":
+        name = f"the GPU of {cpu_name()}"
     else:
         name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"

@@ -1,4 +1,4 @@
-"""Files: paths and labels, atomic writing, tensors on disk, the state of a run."""
+"""Files: paths and labels, atomic writing, tensors on disk."""
 
 import hashlib
 import json
@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent  # the project
 CHECKPOINTS = ROOT / "checkpoints"
 BUILT_IN = ("sprites", "mnist")  # the data sets that are built in, and their labels
 LARGEST_FILE = 256 * 2**20  # bytes; a lesson's checkpoint has 2 to 6 MB
-LARGEST_STATE = 16 * 2**30  # bytes; the state of a run has 8 times its checkpoint's
 
 
 # Paths and names
@@ -62,11 +61,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
             part.unlink()
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
 def write_json(path: str | Path, record: dict) -> None:
     """Write a record as JSON, whole or not at all."""
-    with replacing(path) as part:
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        part.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode())
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) -> None:
@@ -130,45 +134,3 @@ def fingerprint(*tensors: Tensor) -> str:
     """Their shapes and a checksum, for settings that must be the same."""
     named = {str(i): tensor for i, tensor in enumerate(tensors)}
     return f"{[tuple(t.shape) for t in tensors]} {checksum(named, {})[:16]}"
-
-
-# The state of a run of training
-
-
-def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
-    """All that an update of training changes, by name: the tensors themselves."""
-    tensors = {"losses": losses}
-    for part, module in (("model", model), ("ema", ema)):
-        tensors.update({f"{part}.{k}": v for k, v in module.state_dict().items()})
-    for name, parameter in model.named_parameters():
-        for key, value in optimiser.state[parameter].items():
-            tensors[f"optimiser.{name}.{key}"] = value
-    return tensors
-
-
-def read_state(path) -> tuple[dict[str, Tensor], dict]:
-    """A stored state: its tensors; its settings, step, seconds. ValueError if none."""
-    tensors, record = read_tensors(path, LARGEST_STATE)
-    match record:
-        case {"settings": {"steps": int(end)}, "step": int(step), "seconds": float()}:
-            if 0 < step < end:
-                return tensors, record
-    raise ValueError(f"state: {path} is not the state of a run; move it away")
-
-
-def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, float]:
-    """Copy a stored state into the live tensors; gives its (step, seconds).
-
-    Raises ValueError if the state is of another model or of other settings.
-    """
-    stored, record = read_state(path)
-    known = record["settings"]
-    other = [k for k in settings | known if known.get(k) != settings.get(k)]
-    kinds = [{k: (v.shape, v.dtype) for k, v in x.items()} for x in (live, stored)]
-    if other or kinds[0] != kinds[1]:
-        why = ", ".join(other) or "another model"
-        raise ValueError(f"state: {path} is of another run ({why}); move it away")
-    with torch.no_grad():
-        for name, tensor in live.items():
-            tensor.copy_(stored[name])
-    return record["step"], record["seconds"]

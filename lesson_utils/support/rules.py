@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from .checked import (
     Call,
-    a,
     choice,
     fit,
+    instance,
     optional,
     real,
     refuse,
@@ -30,7 +30,7 @@ a_schedule = fit(
 )
 an_eps_fn = something_to_call("guide(model)")
 a_network = something_to_call("ContextUnet(3, 5)")
-a_generator = optional(a(torch.Generator, "a torch.Generator or None"))
+a_generator = optional(instance(torch.Generator, "a torch.Generator or None"))
 spacing_rule = choice("uniform", "linspace", "quad")
 seed_rule = whole(0, 2**40)
 weights_rule = fit(
@@ -39,7 +39,6 @@ weights_rule = fit(
     ),
     "a torch module with weights, such as ContextUnet,",
 )
-a_path = a(str | Path, "a path")
 
 
 def numbers(name: str, value: object, needed="a row of finite numbers") -> Tensor:
@@ -197,11 +196,10 @@ def times_of(name: str, value: object, call: Call) -> Tensor:
     T, n = call["self"].T, len(call["x0"])
     known = isinstance(value, Tensor) and value.dtype == torch.int64
     if not known or value.shape != (n,) or value.min() < 0 or value.max() > T:
-        shown = (
-            value.tolist() if isinstance(value, Tensor) and value.ndim == 1 else value
-        )
+        row = isinstance(value, Tensor) and value.ndim == 1
+        shown = value.tolist() if row else value
         refuse(name, f"an int64 tensor ({n},) of times in 0..{T}", shown)
-    return value
+    return value.to(call["x0"].device)
 
 
 def input_of(name: str, value: object, call: Call) -> Tensor:
@@ -238,13 +236,6 @@ def state_path(name: str, value: object, call: Call) -> Path | None:
     if not isinstance(value, str | Path) or located(value, name).is_dir():
         refuse(name, "the path of a file, or None,", value)
     return located(value, name)
-
-
-def ema_decay_rule(name: str, value: object, call: Call) -> float:
-    """A decay in [0, 1); None: 0.999, or less for a run of under 10,000 updates."""
-    if value is None:
-        return max(0.0, min(0.999, 1 - 10 / call["steps"]))
-    return real("[0, 1)")(name, value, call)
 
 
 def loss_rule(name: str, value: object, call: Call) -> Tensor:
