@@ -191,6 +191,15 @@ def test_one_run_neither_takes_nor_costs_another_its_samples(checkpoint, judge, 
     assert len(calls) == 4  # the third
 
 
+def test_samples_of_another_network_are_not_taken(checkpoint, judge, path):
+    list(islice(evaluate(checkpoint, judge, OTHER, path, DATA), 9))  # two batches of 3
+    with torch.no_grad():
+        checkpoint.model.mix.bias += 1
+    ours = run(checkpoint, judge, path, OTHER)
+    fresh = run(checkpoint, judge, path.with_name("fresh.json"), OTHER)
+    assert without_seconds(ours) == without_seconds(fresh)
+
+
 def test_more_cells_join_the_file(checkpoint, judge, path):
     first = run(checkpoint, judge, path, ONE)["cells"]
     both = run(checkpoint, judge, path, OTHER)["cells"]
