@@ -163,6 +163,9 @@ def train_flags(options: argparse.ArgumentParser) -> None:
     )
     add_settings(options, Settings)
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
+    options.add_argument(
+        "--overwrite", action="store_true", help="replace a checkpoint that is there"
+    )
     options.add_argument("--state", type=Path, help="default: in build/train/")
     add_device(options)
 
@@ -231,6 +234,11 @@ def places(chosen: argparse.Namespace) -> tuple[str, Path, Path]:
     state = chosen.state or STATES / f"{name}.safetensors"
     if out.suffix != ".safetensors" or out.resolve() == state.resolve():
         refuse("--out", "a .safetensors file, not --state's,", str(out))
+    if out.exists() and not state.exists() and not chosen.overwrite:
+        raise ValueError(
+            f"--out: {out} is there already; give another --out, or --overwrite to "
+            "replace it"
+        )
     return name, out, state
 
 

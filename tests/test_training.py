@@ -248,8 +248,19 @@ def test_the_command_line_trains_and_saves(home, capsys):
     data = small_data()
     assert same_data(data, got) and same_data(small_data(30), got) is False
     assert same_data(data._replace(c=1 - data.c), got) is False
-    assert train_by(*where, "--minutes", "0.01") == 0
+    assert train_by(*where, "--minutes", "0.01", "--overwrite") == 0
     assert load(out).meta["steps"] >= 1
+
+
+def test_a_finished_checkpoint_is_not_overwritten_unless_one_says_so(home, refused):
+    """Neither one's own nor, by default, the one that ships."""
+    shipped = home / "checkpoints/sprites.safetensors"
+    assert train_by("--steps", "2") == 0
+    before = shipped.read_bytes()
+    assert "is there already" in refused("--steps", "3")
+    assert shipped.read_bytes() == before
+    assert train_by("--steps", "3", "--overwrite") == 0
+    assert load(shipped).meta["steps"] == 3
 
 
 def test_wrong_options_are_refused(home, refused):
