@@ -50,6 +50,7 @@ def browser():
 def outer_environment() -> dict[str, str]:
     """What a user has set, without what a make that runs this test has."""
     inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
+    inner |= {"ARGS", "DATASET", "LAB_ARGS"}
     return {name: value for name, value in os.environ.items() if name not in inner}
 
 
