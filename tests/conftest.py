@@ -49,8 +49,9 @@ def browser():
 
 def outer_environment() -> dict[str, str]:
     """What a user has set, without what a make that runs this test has."""
-    inner = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VENV", "PYTHON", "PYTHONPATH"}
-    inner |= {"ARGS", "DATASET", "LAB_ARGS"}
+    of_make = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    given = {"VENV", "PYTHON", "PYTHONPATH", "ARGS", "DATASET", "LAB_ARGS"}
+    inner = of_make | given
     return {name: value for name, value in os.environ.items() if name not in inner}
 
 

@@ -22,7 +22,7 @@ from ..sampling import ddim, guide, last
 from ..sprites import draw_sprites
 from ..support.checked import checked, choice, each, whole
 from ..support.device import machine
-from ..support.files import CHECKPOINTS, ROOT, replacing, write_bytes
+from ..support.files import CHECKPOINTS, ROOT, write_bytes
 from ..viz import grid, plot, sheet, small_png
 from .experiment import COPY, Experiment, Sampling, digest, evaluate, sampled
 from .inversion import inversion_table, invert_all
@@ -38,7 +38,7 @@ PARTS = ("table", "guidance", "inversion", "images")
 class CardSettings:
     """What to measure for a card; its fields are the flags of the command line."""
 
-    parts: Annotated[tuple, each(choice(*PARTS)), "what to measure again"] = PARTS
+    parts: Annotated[tuple, each(choice(*PARTS)), "what to measure"] = PARTS
     n_samples: Annotated[int, whole(10, 50_000), "for each cell of the table"] = 500
     inversions: Annotated[int, whole(2, 10_000), "images to invert"] = 200
 
@@ -125,8 +125,7 @@ def fill(path: Path, name: str, text: str) -> None:
     )
     if found != 1:
         raise ValueError(f"{path}: marks <!-- {name} --> found {found} times, not once")
-    with replacing(path) as part:
-        part.write_text(new, encoding="utf-8")
+    write_bytes(path, new.encode())
 
 
 def percent(value: float) -> str:
