@@ -1,22 +1,34 @@
 """Training pictures: each source gives the same three things."""
 
 import os
+import re
 import sys
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from functools import partial
 from glob import glob
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from warnings import catch_warnings
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 
 from .sprites import SPRITE_CLASSES, draw_sprites
-from .support.checked import checked, choice, fit, flag, optional, refuse, whole
+from .support.checked import (
+    checked,
+    choice,
+    each,
+    fit,
+    flag,
+    instance,
+    optional,
+    refuse,
+    whole,
+)
 from .support.files import BUILT_IN, ROOT, fingerprint, located
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 11.3
@@ -81,6 +93,39 @@ def side_rule(name: str, value: object, call=None) -> int:
     if side % 4:
         refuse(name, "a multiple of 4 in 4..1024", value)
     return side
+
+
+def colour_rule(name: str, value: object, call=None) -> str:
+    """The rule for a colour: its English name, or #rrggbb."""
+    known = isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}|[a-zA-Z]+", value)
+    if not known or (value[0] != "#" and value.lower() not in ImageColor.colormap):
+        refuse(name, "a colour such as 'white', 'black' or '#20a0ff'", value)
+    return value.lower()
+
+
+names_rule = each(instance(str, "a text"))
+
+
+@checked()
+@dataclass(frozen=True)
+class Reading:
+    """How one's own images are read. Each line is a type, a rule, a help and a default:
+    those of `dataset` and of the flags of the command line. None: as `dataset` says.
+    """
+
+    size: Annotated[
+        int | None, optional(side_rule), "of a folder's images; default 16"
+    ] = None
+    background: Annotated[
+        str | None,
+        optional(colour_rule),
+        "behind transparent images and beside those that are not square; default white",
+    ] = None
+    grey: Annotated[bool | None, optional(flag), "one channel in place of three"] = None
+    class_names: Annotated[
+        tuple | None, optional(names_rule), "of the labels of arrays, such as cat,dog"
+    ] = None
+    skip_unreadable: Annotated[bool, flag, "leave out files that are no images"] = False
 
 
 @checked(size=side_rule)
@@ -186,7 +231,14 @@ a_checkpoint = fit(
 
 @checked(like=optional(a_checkpoint), unseen=flag)
 def dataset(
-    name_or_path: str | Path, size: int | None = None, like=None, unseen: bool = False
+    name_or_path: str | Path,
+    size: int | None = None,
+    like=None,
+    unseen: bool = False,
+    background: str | None = None,
+    grey: bool | None = None,
+    class_names: tuple | None = None,
+    skip_unreadable: bool = False,
 ) -> Pictures:
     """The data set of this name or in this folder, as training uses it.
 
