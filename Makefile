@@ -7,7 +7,7 @@ DATASET ?= sprites
 PY := "$(VENV)/bin/python"
 OWN_VENV := $(filter file,$(origin VENV))
 STAMP := $(VENV)/.lessons-installed
-FIRST_LESSON := $(firstword $(wildcard lessons/01_*.ipynb))
+FIRST_LESSON := $(notdir $(firstword $(wildcard lessons/01_*.ipynb)))
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Notebook kernels find lesson_utils here, installed or not.
@@ -55,9 +55,10 @@ check-venv:
 	@test -x $(PY) || { \
 	echo "make: VENV=$(VENV) is no environment: it holds no bin/python" >&2; exit 1; }
 
-lab: setup ## open JupyterLab at the first lesson (LAB_ARGS=--no-browser)
+lab: setup ## open your copy of the lessons, work/, in JupyterLab
+	@$(PY) -m tools.workspace
 	$(PY) -m jupyterlab --ip=127.0.0.1 $(AS_ROOT) --ServerApp.root_dir="$(CURDIR)" \
-	--LabApp.default_url=/lab/tree/$(FIRST_LESSON) $(LAB_ARGS)
+	--LabApp.default_url=/lab/tree/work/$(FIRST_LESSON) $(LAB_ARGS)
 
 lessons: setup ## execute every lesson into build/lessons/ (ARGS=--in-place)
 	@$(PY) tools/lessons.py $(ARGS)
@@ -87,4 +88,4 @@ doctor: setup ## print versions, device, memory, checksums and a plain verdict
 
 clean: ## remove site/, build/ (training state too) and caches
 	rm -rf build site .hypothesis .*_cache *.egg-info
-	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find lesson_utils tests tools -name __pycache__ -type d -exec rm -rf {} +

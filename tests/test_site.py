@@ -170,17 +170,40 @@ def test_what_cannot_be_shown_is_named(project, tmp_path, cell, words):
     assert (tmp_path / "out/lessons/01_one.html").is_file()  # the older one
 
 
-def test_only_a_site_is_replaced(project, tmp_path):
+def test_only_what_a_site_wrote_is_replaced(project, tmp_path, capsys):
     root, out = project(), tmp_path / "out"
     site.build(out, root)
-    (out / "left over").touch()
+    (out / "mine").touch()
+    (out / "lessons/01_one.html").write_text("old")
+    (root / "lessons/01_one.ipynb").rename(root / "lessons/02_two.ipynb")
     site.build(out, root)
-    assert not (out / "left over").exists()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis").touch()
-    with pytest.raises(ValueError, match="out must be a new folder or an older site"):
-        site.build(tmp_path / "mine", root)
-    assert (tmp_path / "mine" / "thesis").is_file()
+    assert (out / "mine").is_file() and (out / "lessons/02_two.html").is_file()
+    assert not (out / "lessons/01_one.html").exists()
+    (root / "lessons/02_two.ipynb").rename(root / "lessons/03_three.ipynb")
+    (out / "lessons/03_three.html").touch()
+    with pytest.raises(ValueError, match="03_three.html is not of an older site"):
+        site.build(out, root)
+    assert (out / "lessons/02_two.html").is_file()
+    for name in ("style.css", "index.html", "thesis"):  # each alone in its folder
+        mine = tmp_path / f"of {name}" / name
+        mine.parent.mkdir()
+        mine.write_text("mine")
+        assert site.main(["--out", str(mine.parent)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "a new folder or a site of ours" in said
+        assert mine.read_text() == "mine"
+
+
+def test_a_list_that_points_out_of_the_site_removes_nothing_there(project, tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    site.build(out, project())
+    mine.touch()
+    (out / site.WRITTEN).write_text(f"../mine\n{mine}\nindex.html\n", encoding="utf-8")
+    (out / "style.css").unlink()
+    for page in ("lessons/01_one.html", "checkpoints/index.html"):
+        (out / page).unlink()
+    site.build(out, project())
+    assert mine.is_file() and (out / "style.css").is_file()
 
 
 # The real site, as files

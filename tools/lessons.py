@@ -1,8 +1,9 @@
 """Execute the lessons: `python tools/lessons.py [--in-place] [lesson ...]`.
 
-A lesson runs in a copy of lessons/, so one that writes assets/x.gif writes beside the
-executed copy, in build/lessons/. With --in-place the notebook and the images come back
-to be committed, if the lesson ran without a problem. Exit status 1: one had a problem.
+A lesson runs in a copy of lessons/, in build/lessons/, and writes its films into films/
+beside that copy. With --in-place the notebook comes back to be committed, and each of
+its films as the file of that name in assets/, if the lesson ran without a problem. Exit
+status 1: one had a problem.
 """
 
 import argparse
@@ -72,9 +73,9 @@ def lesson_paths(folder: Path = LESSONS) -> list[Path]:
 
 
 def copy_lessons(folder: Path) -> None:
-    """Copy lessons/, images included, to `folder`."""
-    hidden = shutil.ignore_patterns(".*")
-    shutil.copytree(LESSONS, folder, ignore=hidden, dirs_exist_ok=True)
+    """Copy lessons/, assets included, to `folder`."""
+    left = shutil.ignore_patterns(".*", "films", "saved")
+    shutil.copytree(LESSONS, folder, ignore=left, dirs_exist_ok=True)
 
 
 def code_cells(nb: NotebookNode) -> list[NotebookNode]:
@@ -266,7 +267,7 @@ def build(lessons: list[str]) -> list[Run]:
     (BUILD / "summary.md").write_text(summary(runs) + "\n", encoding="utf-8")
     record = [asdict(run) for run in runs]
     (BUILD / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"\nThe executed lessons and their GIFs are in {BUILD.relative_to(ROOT)}/")
+    print(f"\nThe executed lessons and their films are in {BUILD.relative_to(ROOT)}/")
     return runs
 
 
@@ -285,15 +286,22 @@ def execute_in_place(lessons: list[str]) -> list[Run]:
 
 
 def bring_back(copy: Path, lesson: str) -> None:
-    """Put an executed lesson and the images it changed into lessons/."""
-    for new in [copy / lesson, *sorted((copy / "assets").glob("*"))]:
-        old = LESSONS / new.relative_to(copy)
+    """Put an executed lesson into lessons/, and the films it made into its assets/."""
+    made = {copy / lesson: LESSONS / lesson}
+    for film in sorted((copy / "films").glob("*")):
+        made[film] = LESSONS / "assets" / film.name
+    for new, old in made.items():
         if not old.exists() or old.read_bytes() != new.read_bytes():
-            old.parent.mkdir(exist_ok=True)
-            part = old.with_name(old.name + ".tmp")
-            shutil.copyfile(new, part)
-            part.replace(old)
+            copy_whole(new, old)
             print(f"wrote {old.relative_to(ROOT)}")
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.tmp")
+    shutil.copyfile(source, part)
+    part.replace(target)
 
 
 def main(arguments: list[str] | None = None) -> int:

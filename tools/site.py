@@ -11,7 +11,6 @@ import argparse
 import html
 import posixpath
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from tools.mathml import mathml
 
 START = "README.md"
 NAME = "Diffusion in Twenty Steps"
+WRITTEN = ".written"  # in the site: the names of its files, which a newer site replaces
 SLIDERS = re.compile(r"\b(?:playground|interact|interactive|interactive_output)\(")
 NOTE = (
     '<p class="note">This cell shows sliders, which need a running kernel '
@@ -183,44 +183,76 @@ def style() -> str:
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n{own}"
 
 
+def framed(page: Page, body: str, pages: dict[str, Page]) -> str:
+    """A whole page of the site as HTML."""
+    place = page.places[page.source]
+    title = NAME if page.source == START else f"{page.title} – {NAME}"
+    lessons = [other for name, other in pages.items() if name.startswith("lessons/")]
+    return FRAME.format(
+        title=html.escape(title),
+        style=relative("style.css", place),
+        body=body,
+        nav=navigation(page, lessons),
+    )
+
+
 def build(out: Path, root: Path = ROOT) -> Path:
     """Write the site of the project at root into the folder out; gives its start page.
 
-    An older site at out is replaced, once the new one is complete in memory. Raises
-    ValueError if out holds anything else, or if a formula, image or output cannot be
-    shown.
+    A site that this has written at out is replaced, once the new one is complete in
+    memory; no other file is touched. Raises ValueError if out holds anything else, or
+    if a formula, image or output cannot be shown.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "style.css").is_file():
-        raise ValueError(f"out must be a new folder or an older site, not {out}")
+    older = written(out)
     lessons = [f"lessons/{path.name}" for path in lesson_paths(root / "lessons")]
     places = {name: posixpath.splitext(name)[0] + ".html" for name in lessons}
     for name in (START, f"checkpoints/{START}"):
         places[name] = posixpath.join(posixpath.dirname(name), "index.html")
     pages = {name: Page(name, places, root) for name in places}
-    bodies = {name: render(page) for name, page in pages.items()}
-    shutil.rmtree(out, ignore_errors=True)
+    files = {"style.css": style().encode()}
     for name, page in pages.items():
-        title = NAME if name == START else f"{page.title} – {NAME}"
-        path = out / places[name]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = FRAME.format(
-            title=html.escape(title),
-            style=relative("style.css", places[name]),
-            body=bodies[name],
-            nav=navigation(page, [pages[lesson] for lesson in lessons]),
-        )
-        path.write_text(text, encoding="utf-8")
-    for image in sorted(set.union(*(page.images for page in pages.values()))):
-        (out / image).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / image, out / image)
-    (out / "style.css").write_text(style(), encoding="utf-8")
+        files[places[name]] = framed(page, render(page), pages).encode()
+    for image in set.union(*(page.images for page in pages.values())):
+        files[image] = (root / image).read_bytes()
+    for path in sorted({out / name for name in files} - set(older)):
+        if path.exists():
+            raise ValueError(f"out: {path} is not of an older site; move it away")
+    remove(out, older)
+    files[WRITTEN] = "".join(f"{name}\n" for name in sorted(files)).encode()
+    for name, data in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(data)
     return out / places[START]
+
+
+def written(out: Path) -> list[Path]:
+    """The files of the site at out; ValueError if it holds something else."""
+    if (out / WRITTEN).is_file():
+        names = (out / WRITTEN).read_text(encoding="utf-8").splitlines()
+        found = [out / name for name in names if (out / name).is_file()]
+        return [path for path in found if path.resolve().is_relative_to(out.resolve())]
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"out: a new folder or a site of ours is needed, got {out}")
+    return []
+
+
+def remove(out: Path, paths: list[Path]) -> None:
+    """Remove these files of a folder, and the folders in it that they leave empty."""
+    for path in paths:
+        path.unlink()
+    for folder in sorted({path.parent for path in paths} - {out}, reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "site")
-    start = build(parser.parse_args(arguments).out)
+    try:
+        start = build(parser.parse_args(arguments).out)
+    except ValueError as error:
+        print(f"make html: {error}", file=sys.stderr)
+        return 2
     print(f"The site is in {start.parent}: open {start.resolve().as_uri()}")
     return 0
 
