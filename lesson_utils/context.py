@@ -9,10 +9,15 @@ import torch
 from torch import Tensor
 
 from .support.checked import checked, fit, refuse, tensor
+from .support.names import (
+    WEIGHT,
+    all_texts,
+    as_weight,
+    class_names,
+    classes_by_key,
+    gaps_as_read,
+)
 
-WORDS = "zero one two three four five six seven eight nine ten".split()
-NUMBER = r"-?(?:\d+(?:\.\d*)?|\.\d+)(?:e-?\d+)?|nan|inf|½"
-WEIGHT = rf"(?:({NUMBER})(?: ?[*×] ?| |(?=[^\W\d])))"
 AND = re.compile(r" ?(?:[+&]|,(?: ?and(?= |$))?|(?<= )and(?= |$)) ?")
 
 
@@ -23,20 +28,6 @@ def are_prompts(value: object) -> bool:
     """Whether a value is a text, or several."""
     several = isinstance(value, Sequence) and len(value) > 0
     return isinstance(value, str) or (several and all_texts(value))
-
-
-def are_names(value: object) -> bool:
-    """Whether a value is class names that a prompt can tell apart."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return False
-    if not all_texts(value):
-        return False
-    spelt = {as_read(name) for name in value}
-    return "" not in spelt and len(spelt) == len(value)
-
-
-def all_texts(values: Sequence) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def weights_of_names(name: str, value: object, call) -> Tensor:
@@ -50,9 +41,6 @@ def weights_of_names(name: str, value: object, call) -> Tensor:
     return c
 
 
-class_names = fit(
-    are_names, "class names that differ in more than case, spaces and hyphens,"
-)
 some_prompts = fit(are_prompts, 'a text such as "0.5 hero + 0.5 food", or several,')
 
 
@@ -95,18 +83,6 @@ def describe(c: Tensor, names: Sequence[str]) -> str | list[str]:
     return prompts if c.ndim == 2 else prompts[0]
 
 
-def as_read(name: str) -> str:
-    """A name as prompts are read: its case and the kinds of its gaps do not count."""
-    return re.sub("[ _-]+", " ", " ".join(name.casefold().split()))
-
-
-def classes_by_key(names: Sequence[str]) -> dict[str, int]:
-    """{name as prompts are read: its class}, with the words for numbers."""
-    keys = {as_read(name): k for k, name in enumerate(names)}
-    words = {word: keys[str(n)] for n, word in enumerate(WORDS) if str(n) in keys}
-    return words | keys
-
-
 def term_pattern(keys: dict[str, int]) -> re.Pattern:
     """What matches a class with or without its weight, the longest name first."""
     spelt = []
@@ -128,10 +104,10 @@ def weights(
         after = match and AND.match(text, match.end())
         if not match or (match.end() < len(text) and not after):
             refuse_words(where, text[end:], term, keys, names)
-        k = keys[as_read(match[2])]
+        k = keys[gaps_as_read(match[2])]
         if c[k]:
             refuse(where, f"each class once, not {names[k]!r} again,", text)
-        c[k] = float((match[1] or "1").replace("½", "0.5"))
+        c[k] = as_weight(match[1] or "1")
         if not 0 < c[k] <= 1:
             refuse(where, f'a weight in (0, 1], as in "0.5 {names[k]}",', match[0])
         end = after and after.end()
@@ -143,7 +119,7 @@ def refuse_words(where, text, term, keys, names) -> NoReturn:
     first = term.match(text)
     second = first and term.match(text, first.end() + 1)
     if second:
-        one, two = (names[keys[as_read(match[2])]] for match in (first, second))
+        one, two = (names[keys[gaps_as_read(match[2])]] for match in (first, second))
         refuse(where, f'"{one} and {two}", or "0.5 {one} + 0.5 {two}",', text)
     word = re.sub(f"^{WEIGHT}", "", AND.split(text[:200], 1)[0])
     if not word:

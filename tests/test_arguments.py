@@ -367,11 +367,11 @@ CASES = [
     # context
     case("parse.prompt", "or several", []),
     case("parse.prompt", "did you mean", "herro", names=["hero"]),
-    case("parse.names", "class names", "ab"),
-    case("parse.names", "differ in more", ["a", "A"]),
+    case("parse.names", "a list of class names", "ab"),
+    case("parse.names", "differs from 'a' in more", Shown(["a", "A"], "'A'")),
     case("describe.c", "float tensor", [1]),
     case("describe.c", "[0, 1]", Shown(C + 0.5, "1.5")),
-    case("describe.names", "class names", None),
+    case("describe.names", "a list of class names", None),
     # data
     case("dataset.name_or_path", "sprites", Shown("spirtes", "spirtes")),
     case("dataset.name_or_path", "a name or a path", 3),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from small import small_model
 
 from lesson_utils import describe, guide, load, parse
+from lesson_utils.support.names import class_names
 
 SPRITES = ("hero", "non-hero", "food", "spell", "side-facing")
 DIGITS = tuple("0123456789")
@@ -145,8 +146,53 @@ def test_not_a_prompt(prompt):
 @pytest.mark.parametrize("names", NO_NAMES)
 def test_not_names(names):
     for call in (lambda: parse("hero", names), lambda: describe(torch.ones(2), names)):
-        with pytest.raises(ValueError, match="^names: class names that differ"):
+        with pytest.raises(ValueError, match="^names: a (list of )?class name"):
             call()
+
+
+NOT_TOLD_APART = [  # (class names, the one that is at fault, why)
+    (["Cat", "dog", "cat"], "cat", "differs from 'Cat' in more than case"),
+    (["t-shirt", "t shirt"], "t shirt", "differs from 't-shirt'"),
+    (["dog", "0.5"], "0.5", "not a weight below 1"),
+    (["dog", "½"], "½", "not a weight below 1"),
+    (["dog", "0.5 Dog"], "0.5 Dog", "begins unlike a prompt for 'dog'"),
+    (["sea + sun", "sea"], "sea + sun", "begins unlike a prompt for 'sea'"),
+    (["7", "seven+"], None, None),
+    (["cats", "2 cats", "and", "rock and roll", "rock", "1", "1e3", "0"], None, None),
+    (["dog", "* dog"], "* dog", "not begin with"),
+]
+
+
+@pytest.mark.parametrize(("names", "wrong", "why"), NOT_TOLD_APART)
+def test_names_that_prompts_cannot_tell_apart(names, wrong, why):
+    if wrong is None:
+        assert torch.equal(parse(names, names), torch.eye(len(names)))
+    else:
+        with pytest.raises(ValueError, match=f"^names: .*{why}") as caught:
+            parse("", names)
+        assert str(caught.value).endswith(f"is needed, got {wrong!r}")
+
+
+HARD = "a|b|a + b|a and b|2 a|0.5 a|0.25 b|and|and a|cat and|,|a,|a, b|½|1|one|5|½ 5"
+HARD += "|nan|1e3|-|_a|a_|-a|x*|* a|+ a|a+|&|a&b|.5|0.5|0.|½a|ß|ss|İ|\u0345|a\tb|3 8"
+
+
+@given(st.lists(st.sampled_from(HARD.split("|")), min_size=2, max_size=4), st.data())
+def test_names_that_are_taken_are_read_back(names, data):
+    weight = st.sampled_from([0, 0.25, 0.5, 1])
+    row = data.draw(st.lists(weight, min_size=len(names), max_size=len(names)))
+    c = torch.tensor(row, dtype=torch.float32)
+    try:
+        class_names("names", names)
+    except ValueError as problem:
+        assert str(problem).startswith("names: a class name that ")
+    else:
+        assert torch.equal(parse(names, names), torch.eye(len(names)))
+        assert torch.equal(parse(describe(c, names), names), c)
+
+
+def test_a_gap_at_the_start_of_a_name_is_no_crash():
+    assert parse("0.5* -a", ["-a", "b"]).tolist() == [0.5, 0]
 
 
 MILLION = 10**6
