@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from queue import Empty
 
@@ -16,10 +17,10 @@ import nbformat
 import pytest
 from conftest import needs_digits
 from IPython.core.inputtransformer2 import TransformerManager
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import lesson_utils
-from tools import lessons
+from tools import lessons, workspace
 
 LESSONS = lessons.lesson_paths()
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -126,15 +127,17 @@ def test_a_reply_whose_event_is_lost_is_found_within_a_second(monkeypatch):
 
 # `make lessons`, on a planted folder
 
+FILMS = "import os\nos.makedirs('films', exist_ok=True)\n"
+
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
-    """A project of two lessons; the first writes an image, the second fails."""
+    """A project of two lessons; the first writes a film, the second fails."""
     folder = tmp_path / "lessons"
     (folder / "assets").mkdir(parents=True)
     for name, more in [("01_good", ""), ("02_bad", "\n1 / 0")]:
-        nb = notebook(f"open('assets/{name}.gif', 'w').write('new'){more}")
-        nbformat.write(nb, folder / f"{name}.ipynb")
+        source = f"{FILMS}open('films/{name}.gif', 'w').write('new'){more}"
+        nbformat.write(notebook(source), folder / f"{name}.ipynb")
     monkeypatch.setattr(lessons, "ROOT", tmp_path)
     monkeypatch.setattr(lessons, "LESSONS", folder)
     monkeypatch.setattr(lessons, "BUILD", tmp_path / "build" / "lessons")
@@ -147,7 +150,7 @@ def test_build_leaves_the_checkout_clean(planted, capsys):
     assert lessons.main([]) == 1
     assert files(planted / "lessons") == before
     built = planted / "build" / "lessons"
-    assert (built / "assets" / "01_good.gif").read_text() == "new"
+    assert (built / "films" / "01_good.gif").read_text() == "new"
     assert "| 01_good |" in (built / "summary.md").read_text()
     assert (built / "summary.json").exists()
     said = capsys.readouterr().out
@@ -160,7 +163,7 @@ def test_in_place_brings_back_only_what_ran(planted):
     after = files(planted / "lessons")
     assert after["02_bad.ipynb"] == bad
     assert after["assets/01_good.gif"] == b"new"
-    assert "assets/02_bad.gif" not in after
+    assert after.keys() == {"01_good.ipynb", "02_bad.ipynb", "assets/01_good.gif"}
     assert b'"execution_count": 1' in after["01_good.ipynb"]
     assert lessons.main(["--in-place", "01_good"]) == 0
 
@@ -169,6 +172,148 @@ def test_unknown_lesson(planted, capsys):
     with pytest.raises(SystemExit):
         lessons.main(["07_nothing"])
     assert "01_good" in capsys.readouterr().err
+
+
+# The reader's own copy, which `make lab` opens
+
+
+@pytest.fixture
+def copied(planted, monkeypatch):
+    """The planted project with a fresh work/: its lessons/, its work/, and fill."""
+    source, work = planted / "lessons", planted / "work"
+    (source / "films").mkdir()
+    (source / "films" / "mine.gif").touch()
+    (source / "assets" / "a.gif").write_text("old")
+    monkeypatch.setattr(workspace, "fill", partial(workspace.fill, work, source))
+    assert workspace.fill() == []
+    return source, work
+
+
+def edit(path, change):
+    nb = nbformat.read(path, as_version=4)
+    change(nb)
+    nbformat.write(nb, path, indent=7)
+
+
+def saved_by_jupyterlab(nb):
+    nb.metadata["language_info"] = {"name": "python", "version": "3.99"}
+
+
+def run_by_a_reader(nb):
+    nb.cells[0].outputs = [new_output("stream", text="mine")]
+
+
+def rewritten(nb):
+    nb.cells[0].source = "'new'"
+
+
+def test_the_copy_is_filled_once(copied):
+    source, work = copied
+    before = files(work)
+    assert before.keys() - {workspace.RECORD} == files(source).keys() - {
+        "films/mine.gif"
+    }
+    assert workspace.fill() == [] and files(work) == before
+    (work / "01_good.ipynb").unlink()
+    assert workspace.fill() == [] and files(work) == before
+
+
+@pytest.mark.parametrize("mine", [None, saved_by_jupyterlab])
+def test_what_the_reader_has_not_changed_is_refreshed(copied, mine):
+    source, work = copied
+    if mine:
+        edit(work / "01_good.ipynb", mine)
+    edit(source / "01_good.ipynb", rewritten)
+    (source / "assets" / "a.gif").write_text("new")
+    (source / "02_bad.ipynb").unlink()
+    assert workspace.fill() == []
+    assert "'new'" in (work / "01_good.ipynb").read_text()
+    assert (work / "assets" / "a.gif").read_text() == "new"
+    assert not (work / "02_bad.ipynb").exists()
+
+
+@pytest.mark.parametrize("mine", [run_by_a_reader, rewritten, "half written"])
+def test_what_the_reader_has_changed_is_kept_and_a_newer_one_told(copied, mine, capsys):
+    source, work = copied
+    if callable(mine):
+        edit(work / "01_good.ipynb", mine)
+    else:
+        (work / "01_good.ipynb").write_text(mine)
+    (work / "02_bad.ipynb").write_text("mine")
+    before = files(work)
+    assert workspace.main() == 0 and capsys.readouterr().out == ""
+    edit(source / "01_good.ipynb", lambda nb: nb.cells.append(new_code_cell("1")))
+    (source / "02_bad.ipynb").unlink()
+    for _ in range(2):
+        assert workspace.main() == 0
+        assert capsys.readouterr().out == (
+            "work/01_good.ipynb is kept, because you changed it. lessons/ has a newer "
+            "one: rename yours and start again to get it.\n"
+        )
+        kept = files(work)
+        assert kept["01_good.ipynb"] == before["01_good.ipynb"]
+        assert kept["02_bad.ipynb"] == b"mine"
+    (work / "01_good.ipynb").rename(work / "mine.ipynb")
+    assert workspace.fill() == []
+    assert files(work)["01_good.ipynb"] == files(source)["01_good.ipynb"]
+    assert files(work)["mine.ipynb"] == before["01_good.ipynb"]
+
+
+def test_what_a_reader_does_is_ignored_by_git():
+    if not shutil.which("git") or not (lessons.ROOT / ".git").exists():
+        pytest.skip("this is no checkout of git")
+    ours = ["lessons/01_noise.ipynb", "lessons/assets/05_ddim.gif"]
+    for name in ("sprites.safetensors", "judges/mnist.safetensors", "mnist_table.json"):
+        ours.append(f"checkpoints/{name}")
+    made = ["data/MNIST/raw", "my/pets/cats/tom.png", "build/a", "site/index.html"]
+    for name in ("01_noise.ipynb", "films/05_ddim.gif", "saved/a.gif"):
+        made.append(f"work/{name}")
+    made += ["films/a.gif", "saved/a.gif", "lessons/films/05_ddim.gif"]
+    made += [f"checkpoints/{x}pets-3fa2c1.safetensors" for x in ("", "judges/", ".")]
+    made += ["mine.safetensors", "checkpoints/.sprites.safetensors.lock"]
+    asked = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=lessons.ROOT,
+        input="\n".join([*ours, *made]),
+        capture_output=True,
+        text=True,
+    )
+    assert asked.stdout.split() == made
+
+
+# The first cell, in kernels that know nothing of the project
+
+FIRST = lessons.code_cells(nbformat.read(LESSONS[0], as_version=4))[0].source
+# As if lesson_utils were not installed: found by no path, and by no finder of its own.
+ALONE = """
+import os, sys
+sys.path = [p for p in sys.path if not os.path.isdir(f"{p}/lesson_utils")]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in str(f).lower()]
+"""
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_the_first_cell_finds_the_project_or_says_what_to_run(
+    tmp_path, monkeypatch, found
+):
+    path = tmp_path / "project" / "work" / "99_planted.ipynb"
+    path.parent.mkdir(parents=True)
+    if found:
+        package = lessons.ROOT / "lesson_utils"
+        (tmp_path / "project" / "lesson_utils").symlink_to(package)
+    nbformat.write(notebook(ALONE, FIRST, "lu.__file__"), path)
+    monkeypatch.setattr(lessons, "ROOT", tmp_path / "elsewhere")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    result = lessons.run_lesson(path)
+    nb = nbformat.read(path, as_version=4)
+    if found:
+        assert result.problems == []
+        assert str(tmp_path) in nb.cells[2].outputs[0].data["text/plain"]
+    else:
+        assert nb.cells[1].outputs[0].evalue == (
+            "No module named 'lesson_utils': "
+            "run %pip install -e PATH-OF-THE-PROJECT, and restart the kernel"
+        )
 
 
 # The lessons themselves
@@ -204,15 +349,13 @@ def test_lesson_runs(path, word, tmp_path, monkeypatch):
     checkout = files(lessons.LESSONS)
     copy = tmp_path / "lessons"
     lessons.copy_lessons(copy)
-    code = "\n".join(c.source for c in lessons.code_cells(nbformat.read(path, 4)))
-    makes = {asset for asset in (copy / "assets").glob("*") if asset.name in code}
-    for asset in makes:
-        asset.unlink()
     set_dataset(copy / path.name, word)
     result = lessons.run_lesson(copy / path.name)
     assert result.problems == []
     assert result.images
-    assert [asset.name for asset in makes if not asset.exists()] == []
+    shown = {film.name for film in (copy / "assets").glob(f"{path.name[:2]}_*.gif")}
+    assert shown == {film.name for film in (copy / "films").glob("*")} != set()
+    assert files(copy / "assets") == files(lessons.LESSONS / "assets")
     assert files(lessons.LESSONS) == checkout
     assert not none.exists()  # where a download would have begun
 

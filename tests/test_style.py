@@ -69,16 +69,28 @@ def opening(lesson: Lesson) -> Iterator[str]:
         yield "the first cell shows no image"
 
 
-def setup_cell(lesson: Lesson) -> Iterator[str]:
-    size = lines(code_cells(lesson.nb)[0].source)
-    if size > 10:
-        yield f"the setup cell has {size} lines, over 10"
+def first_words(lesson: Lesson) -> Iterator[str]:
+    """What one must know; and in the first lesson how a cell is run."""
+    needed = ["*You will*", "*You need*", "*Time*"]
+    needed += ["Shift+Enter"] if lesson.name.startswith("01") else []
+    for words in needed:
+        if words not in lesson.nb.cells[0].source:
+            yield f"the first cell says nothing of {words}"
 
 
-def device(lesson: Lesson) -> Iterator[str]:
+def setup_cells(lesson: Lesson) -> Iterator[str]:
+    """The first finds the project, as in lesson 1; the second names the data."""
+    first, second, *_ = (cell.source for cell in code_cells(lesson.nb))
+    if first != FIND:
+        yield "the first cell of code is not that of lesson 1"
+    for source in (first, second):
+        if lines(source) > 10:
+            yield f"a setup cell has {lines(source)} lines, over 10"
     where = [cell.source.count("best_device()") for cell in code_cells(lesson.nb)]
-    if not sum(where) == where[0] == 1:
-        yield "the device is not chosen once, in the first cell"
+    if not sum(where) == where[1] == 1:
+        yield "the device is not chosen once, in the second cell"
+    if second.count('\ndataset = "sprites"') != 1:
+        yield "the second cell does not name the data set"
 
 
 def cell_sizes(lesson: Lesson) -> Iterator[str]:
@@ -148,13 +160,29 @@ def links(lesson: Lesson) -> Iterator[str]:
             yield f"link to {target}, which is no file"
 
 
+def references(lesson: Lesson) -> Iterator[str]:
+    """The last cell: what the lesson quotes, each title a link, and the way on."""
+    *_, last = lesson.nb.cells
+    cited, _, onward = last.source.partition("\n\n")
+    if not cited.startswith("*References*: "):
+        yield "the last cell has no references"
+    unlinked = re.sub(r"\[\*[^*]+\*\]\(https://[^)]+\)", "", cited[12:])
+    yield from (f"{title} has no link" for title in re.findall(r"\*[^*]+\*", unlinked))
+    names = [path.name for path in lesson_paths()]
+    later = [name for name in names if name > f"{lesson.name}.ipynb"]
+    target = later[0] if later else "../README.md#your-own-images"
+    if not re.search(rf"\bNext: \[[^\]]+\]\({re.escape(target)}\)", onward):
+        yield f"the last words do not lead to {target}"
+
+
 def forbidden(source: str) -> list[str]:
     words = r"import \*|\bpickle\b|\btorch\.load\b"
     return [f"uses {word!r}" for word in re.findall(words, source)]
 
 
 def forbidden_in_lesson(lesson: Lesson) -> list[str]:
-    installs = ["installs by pip"] * ("pip install" in code(lesson.nb))
+    pip = re.search(r"(?m)^\s*[!%]+ *(python -m )?pip\b", code(lesson.nb))
+    installs = ["installs by pip"] * bool(pip)
     return forbidden(code(lesson.nb)) + installs
 
 
@@ -174,22 +202,33 @@ def private_names(lesson: Lesson) -> Iterator[str]:
                 yield f"uses {name}, which is not public"
 
 
+ARXIV = "https://arxiv.org/abs/"
+FIND = code_cells(read(lesson_paths()[0]).nb)[0].source
+FIRST = "# 5. DDIM\n\n![sprites](dot.gif)\n*You will*, *You need*, *Time*"
+LAST = """*References*: Ho, [*DDPM*](https://arxiv.org/abs/2006.11239) (2020), eq. 4.
+
+Next: [6 · Speed and quality](06_speed_and_quality.ipynb)"""
+
+
 def example() -> NotebookNode:
     """A lesson in good form, executed."""
     nb = new_notebook(
         cells=[
-            new_markdown_cell("# 5. DDIM\n\n![sprites](dot.gif)\n[next](dot.gif)"),
-            new_code_cell(f"device = lu.best_device()\n{PUBLIC}", execution_count=1),
+            new_markdown_cell(FIRST),
+            new_code_cell(FIND, execution_count=1),
+            new_markdown_cell("The names, a seed, and the data:"),
+            new_code_cell(f"{PUBLIC}\n{SETUP}", execution_count=2),
             new_markdown_cell("## The same code, tested"),
-            new_code_cell("assert lesson_utils", execution_count=2),
+            new_code_cell("assert lesson_utils", execution_count=3),
             new_markdown_cell(
                 "## Your turn\n<details><summary>Hint</summary>1</details>\n"
                 "<details><summary>Solution</summary>2</details>"
             ),
-            new_code_cell("'stub'", execution_count=3),
+            new_code_cell("'stub'", execution_count=4),
+            new_markdown_cell(LAST),
         ]
     )
-    nb.cells[3].outputs = [new_output("stream", name="stdout", text="yes")]
+    nb.cells[5].outputs = [new_output("stream", name="stdout", text="yes")]
     return nb
 
 
@@ -200,40 +239,55 @@ def plant(cell: int, source: str | None = None, **changes):
 
 
 PUBLIC = "import lesson_utils as lu\nself._x, lu.x, _ = lu.support_it()"
+SETUP = 'device = lu.best_device()\ndataset = "sprites"  # or another'
 STDERR = new_output("stream", name="stderr", text="no")
 LESSON_CHECKS = {
     opening: [plant(0, "No title"), plant(0, "# 5\nNo image")],
-    setup_cell: [plant(1, "1\n" * 11)],
-    device: [
-        plant(1, "device = 'cpu'"),
-        plant(3, "torch.zeros(1, device=lu.best_device())"),
+    first_words: [plant(0, FIRST.replace("*You need*", ""))],
+    setup_cells: [
+        plant(1, f"{FIND}\n"),
+        plant(3, SETUP + 9 * "\n1"),
+        plant(3, SETUP.replace("lu.best_device()", "'cpu'")),
+        plant(3, SETUP.replace("sprites", "mnist")),
+        plant(5, "torch.zeros(1, device=lu.best_device())"),
     ],
-    cell_sizes: [plant(3, "1\n" * 26)],
-    prose_between_code: [lambda nb: nb.cells.pop(2)],
-    plotting: [plant(3, "plt.plot(1)\nax[0].plot(2)\naxes.plot(3)\nfig.show()")],
-    execution: [plant(5, execution_count=7)],
-    clean_outputs: [plant(3, outputs=[STDERR])],
+    cell_sizes: [plant(5, "1\n" * 26)],
+    prose_between_code: [lambda nb: nb.cells.pop(4)],
+    plotting: [plant(5, "plt.plot(1)\nax[0].plot(2)\naxes.plot(3)\nfig.show()")],
+    execution: [plant(7, execution_count=9)],
+    clean_outputs: [plant(5, outputs=[STDERR])],
     widget_state: [lambda nb: nb.metadata.update(widgets={})],
-    notebook_size: [plant(4, 300_000 * "x")],
-    your_turn: [plant(4, "## Your turn\n<details>Hint</details>")],
-    same_code_tested: [plant(3, "'nothing'"), plant(2, "## Another section")],
-    links: [plant(2, "[previous](04_nothing.ipynb)")],
-    forbidden_in_lesson: [plant(1, "from lesson_utils import *")],
+    notebook_size: [plant(6, 300_000 * "x")],
+    your_turn: [plant(6, "## Your turn\n<details>Hint</details>")],
+    same_code_tested: [plant(5, "'nothing'"), plant(4, "## Another section")],
+    links: [plant(4, "[previous](04_nothing.ipynb)")],
+    references: [
+        plant(8, LAST.replace("*References*: ", "")),
+        plant(8, LAST.replace("[*DDPM*](https://arxiv.org/abs/2006.11239)", "*DDPM*")),
+        plant(8, LAST.replace("06_speed", "07_speed")),
+        lambda nb: nb.cells.pop(8),
+    ],
+    forbidden_in_lesson: [
+        plant(3, "from lesson_utils import *"),
+        plant(3, "%pip install x"),
+        plant(3, "!python -m pip install x"),
+    ],
     private_names: [
-        plant(1, "from lesson_utils.viz import _hidden"),
-        plant(1, "from lesson_utils.support.checked import whole"),
-        plant(1, "from lesson_utils import support"),
-        plant(1, "import lesson_utils.support.files"),
-        plant(1, "import lesson_utils._hidden"),
-        plant(1, "%matplotlib inline\nlu._hidden()"),
-        plant(1, "lu.ddim.__wrapped__(1)"),
+        plant(3, "from lesson_utils.viz import _hidden"),
+        plant(3, "from lesson_utils.support.checked import whole"),
+        plant(3, "from lesson_utils import support"),
+        plant(3, "import lesson_utils.support.files"),
+        plant(3, "import lesson_utils._hidden"),
+        plant(3, "%matplotlib inline\nlu._hidden()"),
+        plant(3, "lu.ddim.__wrapped__(1)"),
     ],
 }
 
 
 @each_of(LESSON_CHECKS)
 def test_check_of_lessons(check, tmp_path):
-    (tmp_path / "dot.gif").touch()
+    for name in ("dot.gif", "06_speed_and_quality.ipynb"):
+        (tmp_path / name).touch()
     assert list(check(Lesson("05_ddim", example(), 1000, tmp_path))) == []
     for i, spoil in enumerate(LESSON_CHECKS[check]):
         bad = example()
@@ -244,9 +298,9 @@ def test_check_of_lessons(check, tmp_path):
 
 def test_the_unet_may_have_fifty_lines(tmp_path):
     nb = example()
-    nb.cells[3].source = "1\n" * 50
+    nb.cells[5].source = "1\n" * 50
     assert list(cell_sizes(Lesson("02_context_unet", nb, 1, tmp_path))) == []
-    nb.cells[5].source = "1\n" * 26
+    nb.cells[7].source = "1\n" * 26
     assert list(cell_sizes(Lesson("02_context_unet", nb, 1, tmp_path))) != []
 
 
@@ -254,6 +308,15 @@ def test_the_unet_may_have_fifty_lines(tmp_path):
 @pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
 def test_lesson(path, check):
     assert list(check(read(path))) == []
+
+
+def test_a_paper_has_one_address_in_all_lessons():
+    last = [read(path).nb.cells[-1].source for path in lesson_paths()]
+    cited = re.findall(r"\[\*([^*]+)\*\]\(([^)]+)\)", "\n".join(last))
+    assert len(dict(cited)) == len(set(cited)) == len({url for _, url in cited})
+    assert ("Denoising Diffusion Implicit Models", ARXIV + "2010.02502") in cited
+    for _, url in cited:
+        assert ARXIV not in url or re.fullmatch(rf"{ARXIV}\d{{4}}\.\d{{5}}", url)
 
 
 def large_gifs(folder: Path) -> Iterator[str]:
