@@ -1,53 +1,42 @@
-"""Training pictures: each source gives the same three things."""
+"""Training pictures: the data sets that are built in, and one's own, by one name."""
 
 import os
-import re
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import partial
-from glob import glob
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, NamedTuple
-from warnings import catch_warnings
+from typing import Annotated
 
-import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
-from torch import Tensor
 
+from .own import (
+    Pictures,
+    colour_rule,
+    image_folder,
+    images_of,
+    listed,
+    mapped,
+    names_rule,
+    npy_pair,
+    side_rule,
+    to_unit,
+)
 from .sprites import SPRITE_CLASSES, draw_sprites
 from .support.checked import (
+    annotated_rules,
     checked,
     choice,
-    each,
     fit,
     flag,
-    instance,
     optional,
     refuse,
-    whole,
 )
 from .support.files import BUILT_IN, ROOT, fingerprint, located
 
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 11.3
-LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
-LARGEST_SIDE = 8192  # pixels of a picture file: 64 megapixels, if it is a square
-LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
 DATA = ROOT / "data"
-
-
-class Pictures(NamedTuple):
-    """A data set held as one tensor, which needs no loader and no worker processes.
-
-    x: (N,C,H,W) float32 in [-1, 1]; c: (N,K) float32, the context of each picture;
-    names: the K class names, in the order of the columns of c.
-    """
-
-    x: Tensor
-    c: Tensor
-    names: tuple[str, ...]
 
 
 def sprites(n: int = 50_000, seed: int = 0) -> Pictures:
@@ -87,30 +76,15 @@ def mnist(split: str = "train") -> Pictures:
     return Pictures(to_unit(x[..., None]), torch.eye(10)[number], tuple("0123456789"))
 
 
-def side_rule(name: str, value: object, call=None) -> int:
-    """The rule for the side of square images: a multiple of 4 in 4..1024."""
-    side = whole(4, 1024)(name, value)
-    if side % 4:
-        refuse(name, "a multiple of 4 in 4..1024", value)
-    return side
-
-
-def colour_rule(name: str, value: object, call=None) -> str:
-    """The rule for a colour: its English name, or #rrggbb."""
-    known = isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}|[a-zA-Z]+", value)
-    if not known or (value[0] != "#" and value.lower() not in ImageColor.colormap):
-        refuse(name, "a colour such as 'white', 'black' or '#20a0ff'", value)
-    return value.lower()
-
-
-names_rule = each(instance(str, "a text"))
+SOURCES = {"sprites": sprites, "mnist": mnist}
+UNSEEN = {"sprites": partial(sprites, 10_000, 10**9), "mnist": partial(mnist, "test")}
 
 
 @checked()
 @dataclass(frozen=True)
 class Reading:
     """How one's own images are read. Each line is a type, a rule, a help and a default:
-    those of `dataset` and of the flags of the command line. None: as `dataset` says.
+    those of `dataset`, of the flags of the command line, of what a checkpoint keeps.
     """
 
     size: Annotated[
@@ -119,108 +93,15 @@ class Reading:
     background: Annotated[
         str | None,
         optional(colour_rule),
-        "behind transparent images and beside those that are not square; default white",
+        "behind what is transparent and beside what is not square; default white",
     ] = None
     grey: Annotated[bool | None, optional(flag), "one channel in place of three"] = None
     class_names: Annotated[
-        tuple | None, optional(names_rule), "of the labels of arrays, such as cat,dog"
+        tuple[str, ...] | None,
+        optional(names_rule),
+        "of the labels of arrays, such as cat,dog",
     ] = None
     skip_unreadable: Annotated[bool, flag, "leave out files that are no images"] = False
-
-
-@checked(size=side_rule)
-def image_folder(path: str | Path, size: int = 16) -> Pictures:
-    """A folder of class folders: x (N,3,size,size), c (N,K) one-hot, names sorted.
-
-    size: a multiple of 4 in 4..1024. Takes FORMATS, of a film the first frame; follows
-    links; skips hidden files, LITTER and texts beside the class folders. ValueError,
-    naming the file, for all else, pictures too large (LARGEST_SIDE) or too many.
-    """
-    root, kinds = located(path), Image.registered_extensions()
-    folders = [entry for entry in listed(root) if entry.is_dir()]
-    for entry in listed(root):
-        if entry not in folders and kinds.get(entry.suffix.lower()) in FORMATS:
-            raise ValueError(f"{entry}: outside the class folders; move it into one")
-    files = {folder.name: listed(folder) for folder in folders}
-    found, K = {name: len(each) for name, each in files.items()}, len(files)
-    if K < 2 or 0 in found.values():
-        raise ValueError(f"{root}: two or more folders of pictures needed, got {found}")
-    classes = [k for k, n in enumerate(found.values()) for _ in range(n)]
-    if len(classes) * max(3 * size**2, K) > LARGEST_DATA:
-        raise ValueError(f"{root}: {len(classes):,} files: too many for size {size}")
-    images = np.stack([read_picture(p, size) for p in chain(*files.values())])
-    return Pictures(to_unit(images), torch.eye(K)[classes], tuple(files))
-
-
-def read_picture(path: Path, size: int) -> np.ndarray:
-    """A picture as uint8 (size,size,3), on a white square: averages shrink it."""
-    try:
-        if not path.is_file():
-            raise ValueError("a folder inside a class folder, or a broken link")
-        with catch_warnings(action="ignore"), Image.open(path, "r", FORMATS) as image:
-            if max(image.size) > LARGEST_SIDE or image.mode[0] in "IF":
-                raise ValueError(f"{image.size} pixels of mode {image.mode}")
-            image = ImageOps.exif_transpose(image).convert("RGBA")
-    except Exception as problem:  # a decoder may raise anything
-        hint = f"save it as 8-bit PNG, sides up to {LARGEST_SIDE:,}, or move it away"
-        raise ValueError(f"{path}: no picture ({problem}); {hint}") from None
-    side = max(image.size)
-    block = max(side // size, 1)  # of enlarged pixel art: none is cut in two
-    place = tuple((side - n) // 2 // block * block for n in image.size)
-    square = Image.new("RGB", (side, side), "white")
-    square.paste(image, place, image)
-    how = Image.Resampling.BOX if side > size else Image.Resampling.NEAREST
-    return np.asarray(square.resize((size, size), how))
-
-
-def npy_pair(images: str | Path, labels: str | Path) -> Pictures:
-    """Two .npy files: x (N,3,H,W), c (N,K), names "class 0", "class 1", …
-
-    images: uint8 (N,H,W,3), H and W multiples of 4 in 4..1024; labels: finite numbers
-    (N,K). ValueError, naming the file, for all else, before it takes memory for it.
-    """
-    x, c = mapped(images), mapped(labels)
-    sides = x.shape[1:3] if x.ndim == 4 and x.shape[3] == 3 and len(x) else [0]
-    if x.dtype != np.uint8 or any(n % 4 or not 4 <= n <= 1024 for n in sides):
-        wanted = "uint8 (N,H,W,3) is needed, H and W multiples of 4 in 4..1024"
-        raise ValueError(f"{images}: {wanted}, got {x.dtype} {x.shape}; convert or pad")
-    if c.dtype.kind not in "biuf" or c.ndim != 2 or len(c) != len(x) or c.shape[1] < 2:
-        wanted = f"numbers ({len(x)},K), K >= 2, are needed, got {c.dtype} {c.shape}"
-        raise ValueError(f"{labels}: {wanted}; of classes, np.eye(K)[numbers] are such")
-    c = torch.from_numpy(c.astype(np.float64)).float()
-    if not c.isfinite().all() or (c == c[0]).all():
-        what = "NaN or infinite numbers, or the same in all rows"
-        raise ValueError(f"{labels}: {what}; two classes or more are needed")
-    names = tuple(f"class {k}" for k in range(c.shape[1]))
-    return Pictures(to_unit(np.array(x)), c, names)
-
-
-def mapped(path: str | Path) -> np.ndarray:
-    """A .npy file as an array that takes no memory yet; ValueError if it is none."""
-    try:
-        with catch_warnings(action="ignore"):  # of headers that lie
-            array = np.lib.format.open_memmap(located(path), mode="r")
-        if array.size > LARGEST_DATA:
-            raise ValueError(f"{array.size:,} numbers, over {LARGEST_DATA:,}")
-    except Exception as problem:  # a header may be anything
-        what = "no whole .npy file of numbers, as np.save writes it"
-        raise ValueError(f"{path}: {what} ({problem})") from None
-    return array
-
-
-def listed(folder: Path) -> list[Path]:
-    """What can be seen in a folder, by name, without hidden files and LITTER."""
-    names = sorted(glob("*", root_dir=folder))
-    return [folder / name for name in names if name.lower() not in LITTER]
-
-
-def to_unit(images) -> Tensor:
-    """uint8 pictures (N,H,W,C) in 0..255 -> float32 (N,C,H,W) in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-
-
-SOURCES = {"sprites": sprites, "mnist": mnist}
-UNSEEN = {"sprites": partial(sprites, 10_000, 10**9), "mnist": partial(mnist, "test")}
 
 
 a_checkpoint = fit(
@@ -229,7 +110,7 @@ a_checkpoint = fit(
 )
 
 
-@checked(like=optional(a_checkpoint), unseen=flag)
+@checked(like=optional(a_checkpoint), unseen=flag, **annotated_rules(Reading))
 def dataset(
     name_or_path: str | Path,
     size: int | None = None,
@@ -237,37 +118,86 @@ def dataset(
     unseen: bool = False,
     background: str | None = None,
     grey: bool | None = None,
-    class_names: tuple | None = None,
+    class_names: tuple[str, ...] | None = None,
     skip_unreadable: bool = False,
 ) -> Pictures:
     """The data set of this name or in this folder, as training uses it.
 
-    name_or_path: "sprites", "mnist", or a folder: npy_pair's if two .npy files are in
-    it, else image_folder's, where size counts, 16 if None. like: a Checkpoint, whose
-    size is taken, and whose channels and classes must be the data's. unseen: images of
+    name_or_path: "sprites", "mnist", or a folder: npy_pair's if one or two .npy files
+    are in it, else image_folder's; these say what the other arguments mean. None: size
+    16, a white background, the channels and the class names that there are. like: a
+    Checkpoint, which says what is not given, so that its own data are read as it was
+    trained on them; channels, size and classes must be the data's. unseen: images of
     the same kind that training did not use, where there are such: sprites of another
     seed, test digits. ValueError for all else.
     """
-    folder = located(name_or_path, "name_or_path")
-    name, inside = os.fspath(name_or_path), listed(folder)
-    arrays = [entry for entry in inside if entry.suffix.lower() == ".npy"]
-    own = name in BUILT_IN or bool(arrays)
-    if size is not None and own:
-        refuse("size", f"none for {name}, which has its own,", size)
-    if like is not None and size is None and not own:
-        size = like.image_shape[-1]
+    folder, name = located(name_or_path, "name_or_path"), os.fspath(name_or_path)
+    given = Reading(size, background, grey, class_names, skip_unreadable)
     if name in BUILT_IN:
+        refuse_given(given, [field.name for field in fields(Reading)], name)
         found = (UNSEEN if unseen else SOURCES)[name]()
-    elif len(arrays) == 2:
-        found = npy_pair(*sorted(arrays, key=lambda path: -mapped(path).ndim))
-    elif not arrays and any(entry.is_dir() for entry in inside):
-        found = image_folder(folder, 16 if size is None else size)
     else:
-        wanted = "a folder of class folders with pictures, or one with two .npy files"
-        raise ValueError(f"name_or_path: {', '.join(BUILT_IN)}, {wanted}, got {folder}")
+        found = own_data(folder, given, like)
     if like is not None:
         fitting(found, like)
     return found
+
+
+def own_data(folder: Path, given: Reading, like) -> Pictures:
+    """What is in a folder, read as is given or, by default, as training read it."""
+    entries, reading = (
+        listed(folder),
+        given if like is None else as_trained(given, like),
+    )
+    arrays = [entry for entry in entries if entry.suffix.lower() == ".npy"]
+    images = images_of(entries) or [entry for entry in entries if entry.is_dir()]
+    if len(arrays) == 2 or (len(arrays) == 1 and not images):
+        refuse_given(given, ("size", "background", "skip_unreadable"), folder)
+        arrays.sort(key=lambda path: (mapped(path).ndim, mapped(path).size))
+        names = names_for(arrays[0], given, like)
+        return npy_pair(*arrays[::-1], class_names=names, grey=reading.grey)
+    if images and not arrays:
+        refuse_given(given, ("class_names",), folder)
+        how = {"background": reading.background or "white", "grey": bool(reading.grey)}
+        skip = reading.skip_unreadable
+        return image_folder(folder, reading.size or 16, **how, skip_unreadable=skip)
+    near = get_close_matches(folder.name.lower(), BUILT_IN, 1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    wanted = "a folder of images or of class folders, or one with two .npy files"
+    raise ValueError(
+        f"name_or_path: {', '.join(BUILT_IN)}, {wanted}, got {folder}{hint}"
+    )
+
+
+def refuse_given(given: Reading, names: Sequence[str], where: str | Path) -> None:
+    """ValueError for what is given of a reading, but has no meaning here."""
+    for name in names:
+        value = getattr(given, name)
+        if value is not None and value is not False:
+            refuse(name, f"none for {where}, which has its own,", value)
+
+
+def as_trained(given: Reading, checkpoint) -> Reading:
+    """A reading, where what is not given is as the data of a checkpoint were read."""
+    kept = checkpoint.meta.get("reading")
+    kept = kept if isinstance(kept, dict) else {}
+    channels, _, side = checkpoint.image_shape
+    return replace(
+        given,
+        size=side if given.size is None else given.size,
+        background=given.background or kept.get("background"),
+        grey=channels == 1 if given.grey is None else given.grey,
+        skip_unreadable=given.skip_unreadable or kept.get("skip_unreadable", False),
+    )
+
+
+def names_for(labels: Path, given: Reading, like) -> tuple[str, ...] | None:
+    """The class names of an array: given, or a checkpoint's if they are as many."""
+    if given.class_names is not None or like is None:
+        return given.class_names
+    array, names = mapped(labels), tuple(like.context)
+    same = array.ndim == 1 or array.shape[-1] == len(names)
+    return names if names and same else None
 
 
 def fitting(data: Pictures, checkpoint) -> None:

@@ -1,49 +1,25 @@
 """Data sets: the sprites, and what people bring, whole and broken."""
 
 import io
+import json
 import os
+import re
+import shutil
 import struct
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from art import LOSSLESS, art, encoded, put
 from conftest import needs_digits
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from small import small_checkpoint
 
 from lesson_utils import dataset, image_folder, npy_pair
-from lesson_utils.data import LARGEST_SIDE, mnist, read_picture, same_data
-from lesson_utils.support.files import fingerprint, label, located
-
-LOSSLESS = {kind: {} for kind in ("png", "gif", "bmp", "tiff")}  # and how to save it
-LOSSLESS["webp"] = {"lossless": True}
-
-
-def art(height=16, width=16, seed=0, colours=9):
-    """Pixel art (height,width,3) uint8, whose first and last rows hold no white."""
-    draw = np.random.default_rng(seed)
-    return draw.integers(0, 255, (colours, 3), np.uint8)[
-        draw.integers(0, colours, (height, width))
-    ]
-
-
-def enlarged(pixels, k):
-    return pixels.repeat(k, 0).repeat(k, 1)
-
-
-def encoded(pixels, kind, **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **options)
-    return file.getvalue()
-
-
-def put(path, pixels, kind="png", **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded(pixels, kind, **options))
-    return path
+from lesson_utils.data import Reading, mnist, same_data
+from lesson_utils.support.files import fingerprint, located
 
 
 def as_bytes(picture):
@@ -94,60 +70,10 @@ def test_a_folder_of_class_folders(pets, monkeypatch):
     monkeypatch.chdir(pets)
     for same in (".", "../my pets/", str(pets), pets):
         assert torch.equal(dataset(same).x, pictures.x)
-        assert label(same) == "my pets"
     monkeypatch.setenv("HOME", str(pets.parent))
     monkeypatch.setenv("USERPROFILE", str(pets.parent))
     assert torch.equal(dataset("~/my pets").x, pictures.x)
     assert dataset(pets, 32).x.shape == image_folder(pets, 32).x.shape == (4, 3, 32, 32)
-
-
-@pytest.mark.parametrize("kind", LOSSLESS)
-@pytest.mark.parametrize("k", [1, 3, 20])
-def test_enlarged_pixel_art_comes_back_bit_for_bit(tmp_path, kind, k):
-    """From every lossless format, at any whole scale; and back by whole pixels."""
-    path = put(tmp_path / f"a.{kind}", enlarged(art(), k), kind, **LOSSLESS[kind])
-    assert (read_picture(path, 16) == art()).all()
-    path = put(path, art(), kind, **LOSSLESS[kind])
-    assert (read_picture(path, 16 * k) == enlarged(art(), k)).all()
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.sampled_from([4, 8, 16, 28]),
-    short=st.integers(1, 28),
-    upright=st.booleans(),
-    k=st.integers(1, 12),
-)
-def test_pictures_that_are_not_square_get_white_beside_them(
-    tmp_path_factory, size, short, upright, k
-):
-    short = min(short, size)
-    pixels = art(size, short) if upright else art(short, size)
-    path = tmp_path_factory.getbasetemp() / "a.png"
-    got = read_picture(put(path, enlarged(pixels, k)), size)
-    left = (size - short) // 2
-    got = got if upright else got.transpose(1, 0, 2)
-    pixels = pixels if upright else pixels.transpose(1, 0, 2)
-    assert (got[:, left : left + short] == pixels).all()
-    assert (got[:, :left] == 255).all() and (got[:, left + short :] == 255).all()
-
-
-def test_shrinking_averages_as_the_definition_says(tmp_path):
-    """Within the rounding along each side, and of a photograph within that of JPEG."""
-    ramp = np.linspace(0, 255, 160).astype(np.uint8)
-    photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp, np.uint8(128)), -1)
-    drawn = art(48, 48, colours=200)
-    for pixels, kind, most in ((drawn, "png", 1), (photograph, "jpeg", 5)):
-        k = len(pixels) // 16
-        means = pixels.reshape(16, k, 16, k, 3).mean((1, 3))
-        got = read_picture(put(tmp_path / "a.JPG", pixels, kind, quality=95), 16)
-        assert np.abs(got - means).max() < most
-
-
-def test_any_size_fits(tmp_path):
-    for i, (height, width) in enumerate([(1, 1), (7, 300), (301, 2), (17, 15), (5, 3)]):
-        got = read_picture(put(tmp_path / f"{i}.png", art(height, width)), 16)
-        assert got.shape == (16, 16, 3) and got.dtype == np.uint8
 
 
 def transparent(kind) -> Image.Image:
@@ -170,45 +96,6 @@ def test_what_is_transparent_becomes_white(pets, kind):
     [got, *_] = dataset(pets).x
     assert (got[:, :8] == 1.0).all()
     assert (got[1:, 8:] < 0).all()
-
-
-def test_half_transparent_is_half_white(tmp_path):
-    path = put(tmp_path / "a.png", np.full((16, 16, 4), (0, 100, 200, 128), np.uint8))
-    exact = np.array([0, 100, 200]) * 128 / 255 + 255 * 127 / 255
-    assert np.abs(read_picture(path, 16) - exact).max() <= 1
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGBA", "LA", "RGB"])
-def test_every_mode_gives_three_channels(tmp_path, mode):
-    grey = Image.fromarray(enlarged(art(4, 4), 8)).convert("L")
-    path = tmp_path / ("a.tiff" if mode in ("CMYK", "YCbCr") else "a.png")
-    image = grey.convert("RGB")
-    (image.quantize(16) if mode == "P" else image.convert(mode)).save(path)
-    got = read_picture(path, 16)
-    assert got.shape == (16, 16, 3)
-    if mode != "1":
-        close = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))[..., None]
-        assert np.abs(got - close.astype(int)).max() <= 2
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_is_turned_as_its_exif_says(tmp_path, orientation):
-    turns = Image.Transpose
-    undo = [None, turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM]
-    undo += [turns.TRANSPOSE, turns.ROTATE_90, turns.TRANSVERSE, turns.ROTATE_270]
-    image, exif = Image.fromarray(art()), Image.Exif()
-    stored = image.transpose(undo[orientation - 1]) if orientation > 1 else image
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
-    assert (read_picture(tmp_path / "a.png", 16) == art()).all()
-
-
-@pytest.mark.parametrize("kind", ["gif", "png", "webp", "tiff"])
-def test_of_a_film_the_first_frame_counts(tmp_path, kind):
-    frames = [Image.fromarray(art(seed=seed)) for seed in range(3)]
-    path, options = tmp_path / f"a.{kind}", LOSSLESS[kind]
-    frames[0].save(path, save_all=True, append_images=frames[1:], **options)
-    assert (read_picture(path, 16) == art()).all()
 
 
 def test_the_contents_count_and_not_the_suffix(pets):
@@ -245,7 +132,7 @@ def png_of(width, height):
 
 
 # A file of the class folder "cats": its bytes, or how it is made; what the error says.
-HINT, LIMIT = "no picture.*save it as 8-bit PNG", "sides up to 8,192"
+HINT, LIMIT = "none of PNG, JPEG.*save as 8-bit PNG", "sides up to 8,192"
 GREY = art()[..., 0]
 BROKEN = {
     "0.png": (b"no picture", HINT),
@@ -277,21 +164,16 @@ def test_a_broken_picture_is_named(pets, name):
     assert str(path) in str(problem.value)
 
 
-def test_a_picture_just_within_the_limit_is_read(tmp_path):
-    path = put(tmp_path / "a.png", np.zeros((2, LARGEST_SIDE), bool))
-    got = read_picture(path, 4)
-    assert got[0].max() == 255 and got.min() >= 250  # a thin black line on white
-
-
 def test_folders_that_are_no_classes_are_refused(pets, tmp_path):
     (pets / "fish").mkdir()
-    with pytest.raises(ValueError, match="my pets: two or more .* 'fish': 0"):
+    with pytest.raises(ValueError, match="my pets: two or more .*got {'fish': 0"):
         dataset(pets)
     (pets / "fish" / ".hidden.png").touch()
     with pytest.raises(ValueError, match="'fish': 0"):
         dataset(pets)
     put(tmp_path / "one" / "cats" / "0.png", art())
-    with pytest.raises(ValueError, match="one: two or more folders.*'cats': 1"):
+    alone = f"'cats': 1.; without classes, give {tmp_path / 'one' / 'cats'}$"
+    with pytest.raises(ValueError, match=f"one: two or more folders.*{alone}"):
         dataset(tmp_path / "one")
     loose = put(pets / "0.JPG", art())
     with pytest.raises(ValueError, match=f"{loose}: outside the class folders; move"):
@@ -302,7 +184,7 @@ def test_folders_that_are_no_classes_are_refused(pets, tmp_path):
 
 
 def test_too_much_for_memory_is_refused_before_a_picture_is_read(pets, monkeypatch):
-    monkeypatch.setattr("lesson_utils.data.LARGEST_DATA", 4 * 3 * 16**2)
+    monkeypatch.setattr("lesson_utils.own.LARGEST_DATA", 4 * 3 * 16**2)
     assert len(dataset(pets).x) == 4
     (pets / "cats" / "2.png").touch()
     with pytest.raises(ValueError, match="my pets: 5 files: too many for size 16"):
@@ -314,6 +196,116 @@ def test_too_much_for_memory_is_refused_before_a_picture_is_read(pets, monkeypat
 def test_a_bad_size(pets, read, size):
     with pytest.raises(ValueError, match="size: "):
         read(pets, size)
+
+
+def test_all_that_is_no_picture_is_named_at_once_and_can_be_left_out(pets, capsys):
+    for i in range(25):
+        (pets / "cats" / f"b{i:02}.jpg").write_bytes(b"no picture")
+    for i in (0, 1):
+        (pets / "dogs" / f"{i}.png").write_bytes(png_of(9999, 9999))
+    with pytest.raises(ValueError) as problem:
+        dataset(pets)
+    first, *lines, last = str(problem.value).splitlines()
+    assert f"{pets}: 27 files are no pictures; save as" in first
+    assert "--skip-unreadable" in first and last == "  … and 7 more"
+    assert (
+        len(lines) == 20 and f"  {pets / 'cats' / 'b19.jpg'}: no picture" in lines[-1]
+    )
+    with pytest.raises(ValueError, match=f"{pets}: no image in dogs: .*b00.jpg: no pi"):
+        dataset(pets, skip_unreadable=True)
+    put(pets / "dogs" / "0.png", art(seed=5))
+    capsys.readouterr()
+    data = dataset(pets, skip_unreadable=True)
+    assert len(data.x) == 3 and data.c.tolist() == [[1, 0], [1, 0], [0, 1]]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{pets}: 26 unreadable files are left out, such as ")
+    assert said.count("\n") == 1
+    like = checkpoint(reading={"skip_unreadable": True})
+    assert torch.equal(dataset(pets, like=like).x, data.x)
+
+
+def test_a_folder_without_classes(pets):
+    data, cats = dataset(pets), dataset(pets / "cats")
+    assert cats.names == () and cats.c.shape == (2, 0)
+    assert torch.equal(cats.x, data.x[:2])
+    like = checkpoint(names=())
+    assert torch.equal(dataset(pets / "cats", like=like).x, cats.x)
+    with pytest.raises(ValueError, match="^like: a checkpoint of the classes .'cats'"):
+        dataset(pets, like=like)
+    (pets / "cats" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"notes\.txt: no picture"):
+        dataset(pets / "cats")
+
+
+def test_deeper_folders_are_named(pets, tmp_path):
+    for part in ("test", "train", "a"):
+        shutil.copytree(pets, tmp_path / "all" / part, symlinks=True)
+    all_of_them = tmp_path / "all"
+    why = f"{all_of_them}: its folders hold folders; give one of them: "
+    with pytest.raises(ValueError, match=f"{why}{all_of_them / 'train'}$"):
+        dataset(all_of_them)
+    shutil.rmtree(all_of_them / "train")
+    with pytest.raises(ValueError, match=f"{why}{all_of_them / 'a'}$"):
+        dataset(all_of_them)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("Cats", "differs from 'Cats'"),
+        ("c-ats", "differs from 'c ats'"),
+        ("0.5", "not a weight"),
+        ("cats + dogs", "begin"),
+    ],
+)
+def test_classes_that_no_prompt_can_tell_apart_are_refused(pets, name, why):
+    """Before an image is read, not after the training."""
+    put(pets / name / "0.png", art())
+    put(pets / "c ats" / "0.png", art())
+    with pytest.raises(ValueError, match=f"^{pets}: a class name that .*{why}"):
+        dataset(pets)
+
+
+# Light drawings on transparent ground
+
+
+def test_drawings_in_the_colour_of_the_ground(pets, capsys):
+    """Refused, if all images are blank; of some a line is said."""
+    paths = [pets / name / f"{i}.png" for name in ("cats", "dogs") for i in (0, 1)]
+    for i, path in enumerate(paths):
+        pixels = np.full((16, 16, 4), 255, np.uint8)
+        pixels[: i + 3, :, 3] = 0
+        put(path, pixels)
+    for given, other in (({}, "black"), ({"background": "#ffffff"}, "black")):
+        hint = f"background='{other}' .--background {other}.$"
+        with pytest.raises(
+            ValueError, match=f"{pets}: all 4 images are blank .*{hint}"
+        ):
+            dataset(pets, **given)
+    data = dataset(pets, background="Black")
+    for i, x in enumerate(data.x):
+        assert (x[:, : i + 3] == -1).all() and (x[:, i + 3 :] == 1).all()
+    like = checkpoint(reading=asdict(Reading(background="black")))
+    for got in (dataset(pets, like=like), dataset(pets, like=like, unseen=True)):
+        assert torch.equal(got.x, data.x)
+    put(paths[3], art())
+    capsys.readouterr()
+    dataset(pets)
+    said = f"{pets}: 3 of 4 images are blank, such as {paths[0]}\n"
+    assert capsys.readouterr().out == said
+    for path in paths:
+        put(path, art())
+    with pytest.raises(ValueError, match=f"{pets}: all 4 images are the same on white"):
+        dataset(pets)
+
+
+def test_one_channel(pets):
+    colour, grey = dataset(pets), dataset(pets, grey=True)
+    assert grey.x.shape == (4, 1, 16, 16)
+    luma = torch.tensor([0.299, 0.587, 0.114])
+    means = torch.einsum("nchw,c->nhw", colour.x, luma)[:, None]
+    assert (grey.x - means).abs().max() <= 1 / 127.5
+    assert torch.equal(dataset(pets, like=checkpoint((1, 16, 16))).x, grey.x)
 
 
 # Pairs of arrays
@@ -343,6 +335,66 @@ def test_labels_may_be_any_numbers(pair, kind):
     assert (as_bytes(pictures.x[4]) == images[4]).all()
 
 
+def test_images_of_an_array_in_other_forms(pair):
+    """Floats in [0, 1] or [-1, 1], bits, one channel: the same images."""
+    images = np.stack([art(seed=i) for i in range(6)])
+    whole, grey, bits = dataset(pair).x, images[..., 0], images[..., :1] > 99
+    unit = torch.from_numpy(grey).float()[:, None] / 127.5 - 1
+    forms = [
+        (images / 255, whole),
+        (np.float16(images / 255), whole),
+        (np.float32(images / 127.5 - 1), whole),
+        (grey, unit),
+        (grey[..., None] / 255.0, unit),
+        (bits, torch.from_numpy(bits).permute(0, 3, 1, 2) * 2.0 - 1),
+    ]
+    for array, x in forms:
+        np.save(pair / "sprites.npy", array)
+        got = dataset(pair).x
+        assert got.shape == x.shape and (got - x).abs().max() < 1e-3
+        assert dataset(pair, grey=False).x.shape == (6, 3, 16, 16)
+    three = np.stack([grey, grey, grey], -1)
+    np.save(pair / "sprites.npy", three)
+    like = checkpoint((1, 16, 16), names=("a", "b", "c"))
+    for got in (dataset(pair, grey=True), dataset(pair, like=like)):
+        assert (got.x - unit).abs().max() < 1e-5
+    (pair / "a_labels.npy").unlink()  # no labels: no classes
+    got = dataset(pair)
+    assert got.c.shape == (6, 0) and got.names == () and got.x.shape == (6, 3, 16, 16)
+
+
+def test_class_numbers_and_class_names(pair):
+    rows = dataset(pair)
+    for kind in ("i8", "u1", "f4"):
+        np.save(pair / "a_labels.npy", np.array([0, 1, 2, 0, 1, 2], kind))
+        got = dataset(pair)
+        assert torch.equal(got.c, rows.c) and got.names == rows.names
+    names = ("cat", "dog", "fish", "bird")
+    got = dataset(pair, class_names=names)  # of which one has no image here
+    assert got.names == names and torch.equal(got.c[:, :3], rows.c)
+    like = checkpoint(names=names)
+    assert dataset(pair, like=like).names == names
+    assert torch.equal(dataset(pair, like=like).c, got.c)
+    with pytest.raises(
+        ValueError, match=r"class numbers 0\.\.1 are needed, got .*2\.0"
+    ):
+        dataset(pair, class_names=names[:2])
+    np.save(pair / "a_labels.npy", np.eye(3)[[0, 1, 2, 0, 1, 2]])
+    assert dataset(pair, class_names=list(names[:3])).names == names[:3]
+    with pytest.raises(ValueError, match="^class_names: 3 names for .*a_labels.npy is"):
+        dataset(pair, class_names=names)
+    for nonsense, why in ((("a", "A", "b"), "differs"), (("0.5", "a", "b"), "weight")):
+        with pytest.raises(ValueError, match=f"^class_names: .*{why}"):
+            dataset(pair, class_names=nonsense)
+
+
+def test_the_larger_array_is_the_images(pair):
+    """So that a message is about the right file."""
+    np.save(pair / "sprites.npy", np.zeros((6, 784), np.uint8))
+    with pytest.raises(ValueError, match=r"sprites.npy: uint8 or floats .*\(6, 784\)"):
+        dataset(pair)
+
+
 def header(shape, kind="|u1", version=b"\x01\x00", **more):
     """A .npy file without its numbers."""
     entries = {"descr": kind, "fortran_order": False, "shape": shape} | more
@@ -356,16 +408,22 @@ def saved(array):
     return file.getvalue()
 
 
-IMAGES = np.zeros((6, 16, 16, 3), np.uint8)
+IMAGES = np.stack([art(seed=i) for i in range(6)])
 LABELS = np.eye(3)[[0, 1, 2, 0, 1, 2]]
 ZIP = io.BytesIO()
 np.savez(ZIP, IMAGES)
 BAD_IMAGES = {
-    "floats": (saved(IMAGES / 255.0), "uint8.*got float64"),
-    "grey": (saved(IMAGES[..., 0]), "uint8 .N,H,W,3.*got uint8 .6, 16, 16"),
+    "large floats": (saved(IMAGES / 1.0), "floats in .0, 1.*float64 from 2 to 254"),
+    "which floats": (saved(IMAGES / 255 - 0.1), "some below -0.5.*from -0.09"),
+    "lost floats": (saved(IMAGES / 255 * np.nan), "from nan to nan"),
+    "nearly black": (saved(IMAGES // 128), "uint8 from 0 to 1; scale"),
+    "whole numbers": (saved(IMAGES.astype(int)), "uint8 or floats.*got int64"),
+    "rows": (saved(IMAGES.reshape(6, -1)), r"got uint8 \(6, 768\); convert, reshape"),
+    "all the same": (saved(IMAGES[[0] * 6]), "all 6 images are the same$"),
+    "blank": (saved(0 * IMAGES), "all 6 images are blank$"),
     "channels first": (saved(IMAGES.transpose(0, 3, 1, 2)), "N,H,W,3"),
     "transparent": (saved(np.zeros((6, 16, 16, 4), np.uint8)), "N,H,W,3"),
-    "uneven": (saved(IMAGES[:, :15]), "multiples of 4.*convert or pad"),
+    "uneven": (saved(IMAGES[:, :15]), "multiples of 4.*reshape or pad"),
     "too wide": (saved(np.zeros((1, 4, 1028, 3), np.uint8)), "multiples of 4 in 4"),
     "none": (saved(IMAGES[:0]), "sprites"),
     "no height": (saved(IMAGES[:, :0]), "sprites"),
@@ -384,7 +442,14 @@ BAD_IMAGES = {
     "pickled": (saved(np.array([[1], "a"], dtype=object)), "numbers"),
 }
 BAD_LABELS = {
-    "numbers of classes": (saved(np.arange(6)), r"\(6,K\).*np\.eye\(K\)\[numbers\]"),
+    "a class left out": (
+        saved(np.int8([0, 1, 3] * 2)),
+        r"0\.\.2 .*, 3\.0\]; number the",
+    ),
+    "from 1 on": (saved(np.arange(1, 7)), r"class numbers 0\.\.5 .*from 0 without"),
+    "no number": (saved(np.array([0, 1, np.nan] * 2)), "class numbers .*nan"),
+    "beyond numbers": (saved(np.array([0, 1e300] * 3)), "class numbers"),
+    "one number": (saved(np.zeros(6)), "the same in all rows"),
     "too few": (saved(LABELS[:5]), r"\(6,K\).*got float64 \(5, 3\)"),
     "no columns": (saved(LABELS[:, :0]), "labels"),
     "one column": (saved(LABELS[:, :1]), "K >= 2"),
@@ -436,19 +501,19 @@ def test_arrays_too_large_for_memory_are_not_read(pair):
 
 
 def test_a_missing_array_is_named(pair):
-    for name in ("gone.npy", "", "x\0.npy", "n" * 300, "."):
+    for name in ("gone.npy", "", "n" * 300, "."):
         with pytest.raises(ValueError, match="np.save"):
             npy_pair(pair / name, pair / "a_labels.npy")
-    for nothing in (None, 5, b"x", ""):
-        with pytest.raises(ValueError, match="name or a path"):
+    for nothing in (None, 5, b"x", "", "x\0.npy"):
+        with pytest.raises(ValueError, match="^images: a name or a path"):
             npy_pair(nothing, pair / "a_labels.npy")
 
 
-WANTED = r"name_or_path: sprites, mnist, a folder of class f.* two \.npy files, got "
+WANTED = r"name_or_path: sprites, mnist, a folder of images .* two \.npy files, got "
 
 
 @pytest.mark.parametrize("name", [None, 5, "", ["sprites"], b"sprites", "x\0y"])
-@pytest.mark.parametrize("function", [dataset, label, image_folder])
+@pytest.mark.parametrize("function", [dataset, image_folder])
 def test_nonsense_is_no_name(name, function):
     argument = "path" if function is image_folder else "name_or_path"
     with pytest.raises(ValueError, match=f"^{argument}: a name or a path is need"):
@@ -456,28 +521,36 @@ def test_nonsense_is_no_name(name, function):
 
 
 def test_what_is_no_data_set_says_what_would_do(pair, pets, tmp_path, monkeypatch):
-    for path in ("sprites", pair):
-        with pytest.raises(ValueError, match=f"size: none for {path}, .* got 32"):
-            dataset(path, 32)
+    of_folders = {"size": 32, "background": "black", "skip_unreadable": True}
+    own = {"grey": True, "class_names": ("a", "b")}
+    lacking = {"sprites": of_folders | own, "mnist": own, pair: of_folders}
+    lacking[pets] = {"class_names": ("a", "b")}
+    for path, arguments in lacking.items():
+        for name, value in arguments.items():
+            with pytest.raises(ValueError, match=f"^{name}: none for {path}, "):
+                dataset(path, **{name: value})
     np.save(pair / "third.npy", np.zeros(3))
     np.save(pets / "one.npy", np.zeros(3))
     flat = put(tmp_path / "flat" / "0.png", art()).parent
-    names = ["spirtes", "no/such/folder", "n" * 300, "."]
+    np.save(flat / "one.npy", np.zeros(3))
+    names = ["no/such/folder", "n" * 300, "."]
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     for name in (*names, pair, pets, flat, pets / "cats" / "0.png"):
         with pytest.raises(ValueError, match=f"{WANTED}{located(name)}$"):
+            dataset(name)
+    meant = {"MNIST": "mnist", "Sprites": "sprites", "sprite": "sprites"}
+    for name, other in meant.items():
+        hint = re.escape(f"{located(name)} (did you mean {other!r}?)")
+        with pytest.raises(ValueError, match=f"{WANTED}{hint}$"):
             dataset(name)
 
 
 def test_the_shipped_name_stays_its_own(pets, monkeypatch):
     monkeypatch.chdir(pets.parent)
     pets.rename("sprites")
-    assert label("sprites") == "sprites" and len(dataset("sprites").x) == 50_000
+    assert len(dataset("sprites").x) == 50_000
     assert len(dataset("./sprites").x) == 4  # the folder
-    for path in ("./sprites", pets.parent / "sprites", "Sprites", "sprites/"):
-        with pytest.raises(ValueError, match="rename it, or name the checkpoint"):
-            label(path)
 
 
 # For a checkpoint
@@ -501,7 +574,6 @@ def test_a_folder_comes_at_the_size_of_the_checkpoint(pets, side):
 @pytest.mark.parametrize(
     ("which", "like", "why"),
     [
-        ("pets", {"shape": (1, 16, 16)}, r"images \(3, 16, 16\) .*got \(1, 16"),
         ("pets", {"shape": (3, 16, 20)}, r"images \(3, 20, 20\) .*got \(3, 16, 20"),
         ("pets", {"names": ("dogs", "cats")}, "classes .'cats', 'dogs'.* got .'dogs'"),
         ("pets", {"names": ("cats", "dogs", "fish")}, "classes .*got .*'fish'"),
@@ -537,6 +609,26 @@ def test_whether_a_checkpoint_was_trained_on_this_data(pets):
     assert same_data(data, checkpoint()) is None
     put(pets / "cats" / "0.png", art(seed=9))
     assert same_data(dataset(pets, like=like), like) is False
+
+
+@pytest.mark.parametrize(
+    ("which", "reading"),
+    [
+        ("pets", Reading(32, "black", True, None, True)),
+        ("pets", Reading(20, "#20a0ff")),
+        ("pair", Reading(class_names=("a", "b", "c"), grey=True)),
+    ],
+)
+def test_a_checkpoint_says_how_its_data_were_read(request, which, reading):
+    path = request.getfixturevalue(which)
+    data = dataset(path, **asdict(reading))
+    meta = json.loads(json.dumps({"reading": asdict(reading)}))
+    like = checkpoint(data.x.shape[1:], data.names, **meta)
+    again = dataset(path, like=like)
+    assert fingerprint(again.x, again.c) == fingerprint(data.x, data.c)
+    assert again.names == data.names
+    odd = like._replace(meta={"reading": "?"})
+    assert dataset(path, **asdict(reading), like=odd).names == data.names
 
 
 # MNIST, as torchvision reads it

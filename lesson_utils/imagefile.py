@@ -1,0 +1,142 @@
+"""One image file -> pixels of the size that training takes, or what is wrong."""
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+from warnings import catch_warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")  # AVIF: Pillow 11.3
+LARGEST_SIDE = 8192  # pixels of an image file: 64 megapixels, if it is a square
+LARGEST_IMAGE = 2**29  # bytes of an image file, as large as those pixels need
+PNG = b"\x89PNG\r\n\x1a\n"
+ORIENTATION = 0x0112  # in EXIF
+
+
+def read_picture(
+    path: Path, size: int, background: str = "white", grey: bool = False
+) -> np.ndarray:
+    """An image file as uint8 (size,size,3), or (size,size,1) if grey.
+
+    Takes FORMATS, of a film the first frame. Transparent pixels show the background.
+    An image that fits is enlarged by a whole number, one that is too large is shrunk by
+    averages, and what is missing to a square is background on both sides. Enlarged
+    pixel art counts as the small original. ValueError, naming the file, for all else.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("a folder, or a broken link")
+        image = decoded(path, 4 * size)
+    except Exception as problem:  # a decoder may raise anything
+        raise ValueError(f"{path}: no picture ({problem})") from None
+    ground = Image.new("RGB", image.size, background)
+    ground.paste(image, (0, 0), image)
+    ground = original(ground.convert("L") if grey else ground, size)
+    return np.asarray(fitted(ground, size, background)).reshape(size, size, -1)
+
+
+# Decoding: what pixels need
+
+
+def decoded(path: Path, enough: int) -> Image.Image:
+    """The image of a file in RGBA; enough: the side that a photograph needs."""
+    if path.stat().st_size > LARGEST_IMAGE:
+        raise ValueError(f"{path.stat().st_size:,} bytes, over {LARGEST_IMAGE:,}")
+    with open(path, "rb") as file:
+        if file.read(len(PNG)) != PNG:
+            return upright(file, enough)
+        try:
+            return upright(whole_chunks(file, only_pixels=False), enough)
+        except Exception:  # of a text or a profile, perhaps
+            return upright(whole_chunks(file, only_pixels=True), enough)
+
+
+def upright(file: BinaryIO, enough: int) -> Image.Image:
+    """The image of an open file in RGBA, turned as its EXIF says, if that is whole."""
+    with catch_warnings(action="ignore"), opened(file) as image:
+        side = max(image.size)
+        if side > LARGEST_SIDE or image.mode[0] in "IF":
+            raise ValueError(f"{image.size} pixels of mode {image.mode}")
+        image.draft(None, [-(-n * enough // side) for n in image.size])  # of a JPEG
+        pixels = image.convert("RGBA")
+        try:
+            orientation = image.getexif().get(ORIENTATION)
+        except Exception:  # no pixel needs it
+            return pixels
+    pixels.info.clear()
+    pixels.getexif()[ORIENTATION] = orientation
+    return ImageOps.exif_transpose(pixels)
+
+
+def opened(file: BinaryIO) -> Image.Image:
+    """Pillow's image, whose pixels are not read yet."""
+    try:
+        return Image.open(file, "r", FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"none of {', '.join(FORMATS)}") from None
+
+
+def whole_chunks(file: BinaryIO, only_pixels: bool) -> BytesIO:
+    """A PNG without its damaged chunks, or with those alone that pixels need.
+
+    ValueError if one of these is damaged: a decoder may not notice (PNG 5.4).
+    """
+    file.seek(len(PNG))
+    parts = [PNG]
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        data, check = file.read(length), file.read(4)
+        needed = kind == b"tRNS" or kind[:1].isupper()
+        whole = check == struct.pack(">I", zlib.crc32(kind + data))
+        if kind == b"IEND":
+            break
+        if not kind.isalpha() or (needed and not whole):
+            raise ValueError("truncated or damaged")
+        if whole and (needed or not only_pixels):
+            parts += [head, data, check]
+    return BytesIO(b"".join(parts) + b"\0\0\0\0IEND\xaeB`\x82")
+
+
+# Sizes
+
+
+def original(image: Image.Image, size: int) -> Image.Image:
+    """Enlarged pixel art as small as it must be to fit, if whole blocks allow it.
+
+    Its colours change at multiples of k alone: then a block of k × k is one pixel.
+    """
+    side = max(image.size)
+    if side <= size:
+        return image
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    down = np.flatnonzero((pixels[1:] != pixels[:-1]).any((1, 2))) + 1
+    across = np.flatnonzero((pixels[:, 1:] != pixels[:, :-1]).any((0, 2))) + 1
+    k = int(np.gcd.reduce([*image.size, *down, *across]))
+    fitting = [d for d in range(1, k + 1) if k % d == 0 and side <= d * size]
+    d = fitting[0] if fitting else 1
+    return image.resize([n // d for n in image.size], Image.Resampling.NEAREST)
+
+
+def fitted(image: Image.Image, size: int, background: str) -> Image.Image:
+    """The image in the middle of a square of this size."""
+    side = max(image.size)
+    if side <= size:
+        k = size // side
+        image = image.resize([n * k for n in image.size], Image.Resampling.NEAREST)
+        return centred(image, size, 1, background)
+    block = side // size if side % size == 0 else 1  # of a photograph of pixel art
+    square = centred(image, side, block, background)
+    return square.resize((size, size), Image.Resampling.BOX)
+
+
+def centred(image: Image.Image, side: int, block: int, background: str) -> Image.Image:
+    """The image in the middle of a square; blocks of so many pixels stay whole."""
+    step = block if all(n % block == 0 for n in image.size) else 1
+    place = tuple((side - n) // 2 // step * step for n in image.size)
+    square = Image.new("RGB", (side, side), background).convert(image.mode)
+    square.paste(image, place)
+    return square
