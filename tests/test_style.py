@@ -24,6 +24,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import lesson_utils
+from lesson_utils import cli
+from tools import lessons, site
 from tools.lessons import CORE, LESSONS, ROOT, code_cells, lesson_paths, problems
 
 PACKAGE = ROOT / "lesson_utils"
@@ -329,6 +331,54 @@ def large_gifs(folder: Path) -> Iterator[str]:
 def test_gifs_are_small(tmp_path):
     (tmp_path / "large.gif").write_bytes(bytes(400_001))
     assert list(large_gifs(tmp_path)) and list(large_gifs(LESSONS / "assets")) == []
+
+
+# README.md quotes what the code says
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OF_OTHERS = ("operator torchvision::nms", "No module named")
+
+
+def texts(source: str) -> Iterator[str]:
+    """Each text in a module, of an f-string its parts."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def unsaid(readme: str) -> list[str]:
+    """What the heads of Troubleshooting quote, and no module or lesson says."""
+    _, _, section = readme.partition("## Troubleshooting")
+    heads = re.findall(r"(?m)^- \*(.*?)\*", section)
+    quoted = [text for head in heads for text in re.findall(r"`([^`]+)`", head)]
+    cells = [code(nbformat.read(path, as_version=4)) for path in lesson_paths()]
+    plain = [TransformerManager().transform_cell(cell) for cell in cells]
+    said = [text for source in [*sources().values(), *plain] for text in texts(source)]
+    return [
+        words
+        for words in quoted
+        if not words.startswith(OF_OTHERS) and not any(words in text for text in said)
+    ]
+
+
+def test_the_readme_quotes_what_is_said():
+    assert unsaid(README) == []
+    planted = README.replace("damaged (its checksum)", "damaged (a rumour)")
+    assert unsaid(planted) == ["damaged (a rumour)"]
+
+
+def test_the_readme_names_flags_that_there_are(capsys):
+    for command in ("train", "evaluate", "card", "info"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+    for tool in (lessons, site):
+        with pytest.raises(SystemExit):
+            tool.main(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) | {"--ip"}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert named - known == set()
+    assert {"--from", "--background", "--in-place", "--out"} <= named
 
 
 # Modules: each check takes {module: source}
