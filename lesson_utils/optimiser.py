@@ -1,6 +1,6 @@
 """Muon: an optimiser that learns in half the updates what AdamW does."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -26,31 +26,52 @@ class Muon(torch.optim.AdamW):
     convolution (c_out,c_in,3,3) counts as a matrix (c_out, 9 c_in); what has less than
     16 rows or columns, and every bias, is left to AdamW.
     lr: AdamW's learning rate; a matrix moves by 5 times as much. weight_decay: of both.
+    Copies, pickles, state_dict and further groups work as those of torch's optimisers.
     Source: Jordan et al., "Muon" (2024).
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr=3e-3, weight_decay=0.01):
         super().__init__(parameters, lr=lr, weight_decay=weight_decay)
-        for p in self.param_groups[0]["params"]:  # so that a stored state can be loaded
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Add weights with settings of their own, {"params": …, "lr": …}."""
+        super().add_param_group(param_group)
+        # Their state is there from the start, so that a stored one can be loaded.
+        for p in self.param_groups[-1]["params"]:
             names = ("momentum",) if is_matrix(p) else ("exp_avg", "exp_avg_sq")
             self.state[p].update({name: torch.zeros_like(p) for name in names})
             if not is_matrix(p):
                 self.state[p]["step"] = torch.tensor(0.0)
 
+    def __setstate__(self, state: dict) -> None:
+        """Take a state as it is: AdamW would look for a step in those of matrices."""
+        torch.optim.Optimizer.__setstate__(self, state)
+
     @torch.no_grad()
-    def step(self) -> None:
-        """Move every weight that has a gradient; those of matrices are used up."""
-        group = self.param_groups[0]
-        for p in filter(is_matrix, group["params"]):
-            if p.grad is None:
-                continue
-            momentum = self.state[p]["momentum"].lerp_(p.grad, 0.05)
-            move = orthogonal(p.grad.lerp(momentum, 0.95).flatten(1))  # Nesterov
-            tall = max(1, move.shape[0] / move.shape[1]) ** 0.5
-            p.mul_(1 - group["lr"] * group["weight_decay"])
-            p.add_(move.view(p.shape), alpha=-5 * group["lr"] * tall)
-            p.grad = None
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """Move every weight that has a gradient; those of matrices are used up.
+
+        closure: computes the loss again, with gradients; step gives it back.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in filter(is_matrix, group["params"]):
+                if p.grad is not None:
+                    self.move(p, group["lr"], group["weight_decay"])
         super().step()
+        return loss
+
+    def move(self, p: nn.Parameter, lr: float, weight_decay: float) -> None:
+        """Move one matrix against its gradient, which is then used up."""
+        momentum = self.state[p]["momentum"].lerp_(p.grad, 0.05)
+        step = orthogonal(p.grad.lerp(momentum, 0.95).flatten(1))  # Nesterov
+        tall = max(1, step.shape[0] / step.shape[1]) ** 0.5
+        p.mul_(1 - lr * weight_decay)
+        p.add_(step.view(p.shape), alpha=-5 * lr * tall)
+        p.grad = None
 
 
 def is_matrix(p: Tensor) -> bool:

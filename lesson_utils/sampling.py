@@ -15,17 +15,19 @@ from torch.nn import functional as F
 
 from .noise import Generators, noise_like
 from .schedule import Schedule
-from .support.checked import checked, choice, flag, optional, real, tensor, whole
+from .support.checked import checked, choice, flag, real, tensor, whole
 from .support.rules import (
     a_network,
     a_schedule,
     an_eps_fn,
+    clean_images,
+    context_of,
     eta_rule,
     generators,
-    images,
     level_after,
     no_zeros,
     noise_of_step,
+    noisy_images,
     not_opposite,
     shaped_as,
     spacing_rule,
@@ -49,7 +51,7 @@ class Step(NamedTuple):
     x0: Tensor
 
 
-@checked(model=a_network, c=optional(tensor("B K")), scale=real("[0, inf)"))
+@checked(model=a_network, c=context_of, scale=real("[0, inf)"))
 def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
@@ -71,7 +73,7 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
 
 @checked(
     eps_fn=an_eps_fn,
-    x=images,
+    x=noisy_images,
     schedule=a_schedule,
     variance=choice("posterior", "beta"),
     generator=generators,
@@ -92,7 +94,7 @@ def ddpm(
     """
     ab = schedule.alpha_bar.tolist()
     for t in range(schedule.T, 0, -1):
-        eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+        eps = eps_fn(x, torch.full((len(x),), t / schedule.T, device=x.device))
         alpha, beta = ab[t] / ab[t - 1], 1 - ab[t] / ab[t - 1]
         x0 = (x - (1 - ab[t]) ** 0.5 * eps) / ab[t] ** 0.5  # DDIM (9)
         x = (x - beta / (1 - ab[t]) ** 0.5 * eps) / alpha**0.5  # (11)
@@ -150,7 +152,7 @@ def clipped(x: Tensor, eps: Tensor, ab_t: float) -> Tensor:
 
 @checked(
     eps_fn=an_eps_fn,
-    x=images,
+    x=noisy_images,
     schedule=a_schedule,
     steps=steps_rule("schedule.T"),
     eta=eta_rule,
@@ -178,7 +180,7 @@ def ddim(
     """
     ab = schedule.alpha_bar.tolist()
     for t, s in pairwise(schedule.timesteps(steps, spacing)):
-        eps = eps_fn(x, x.new_full((len(x),), t / schedule.T))
+        eps = eps_fn(x, torch.full((len(x),), t / schedule.T, device=x.device))
         if clip:
             eps = clipped(x, eps, ab[t])
         noise = noise_like(x, generator) if eta and s else None
@@ -211,7 +213,7 @@ def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
 
 @checked(
     eps_fn=an_eps_fn,
-    x0=images,
+    x0=clean_images,
     schedule=a_schedule,
     steps=steps_rule("schedule.T"),
     spacing=spacing_rule,
@@ -238,7 +240,7 @@ def invert(
     for s, t in pairwise(reversed(schedule.timesteps(steps, spacing))):
         x_t = x
         for _ in range(1 + refine):
-            eps = eps_fn(x_t, x.new_full((len(x),), t / schedule.T))
+            eps = eps_fn(x_t, torch.full((len(x),), t / schedule.T, device=x.device))
             x_t, x0 = ddim_step(x, eps, ab[s], ab[t])
         x = x_t
         yield Step(t, x, x0)

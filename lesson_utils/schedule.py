@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .support.checked import checked, optional, real, whole
 from .support.rules import (
+    clean_images,
     falling,
-    images,
     last_beta,
     shaped_as,
     spacing_rule,
@@ -97,12 +97,12 @@ class Schedule:
         """The steps + 1 times T … 0 of a sampler: spaced_times."""
         return spaced_times(self.T, steps, spacing)
 
-    @checked(x0=images, t=times_of, eps=shaped_as("x0"))
+    @checked(x0=clean_images, t=times_of, eps=shaped_as("x0"))
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Sample x_t ~ q(x_t | x_0) with the given noise (DDPM eq. 4).
 
         x0, eps: (B,C,H,W), x0 in [-1, 1]; t: (B,) int64 in 0..T. Gives (B,C,H,W).
         Raises ValueError for shapes that do not fit and times outside 0..T.
         """
-        ab = self.alpha_bar.to(x0)[t].view(-1, 1, 1, 1)
-        return ab.sqrt() * x0 + (1 - ab).sqrt() * eps
+        ab = self.alpha_bar.to(x0.device)[t].view(-1, 1, 1, 1)  # float32 for any x0
+        return (ab.sqrt() * x0 + (1 - ab).sqrt() * eps).to(x0.dtype)

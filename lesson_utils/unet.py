@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .support.checked import checked, choice, multiple, optional, tensor, whole
-from .support.rules import input_of
+from .support.rules import context_in_loop, input_of, share_of_T
 
 
 @checked(t=tensor("B"), dim=multiple(2))
@@ -102,8 +102,8 @@ class ContextUnet(nn.Module):
 
     @checked(
         x=input_of,
-        t=tensor("B", like="x"),
-        c=optional(tensor("B self.context_size", like="x", cast=True)),
+        t=share_of_T,
+        c=optional(context_in_loop),
     )
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         emb = self.time(time_embedding(t, self.width).to(x.dtype))  # (B,4w)

@@ -36,6 +36,7 @@ FUNCTIONS = {name: getattr(lu, name) for name in lu.__all__}
 FUNCTIONS["add_noise"] = lu.Schedule.add_noise
 FUNCTIONS["forward"] = lu.ContextUnet.forward
 DATA, S, NAN = small_data(2), SCHEDULE, float("nan")
+INF = float("inf")
 X, T, C = DATA.x, torch.tensor([0.25, 0.5]), torch.eye(2)
 TIMES = torch.tensor([1, 2])
 
@@ -99,8 +100,13 @@ def valid(tmp_path_factory) -> dict[str, partial]:
         parse=dict(prompt="a", names=["a", "b"]),
         describe=dict(c=C, names=["a", "b"]),
         dataset=dict(name_or_path=pets, like=at_16, unseen=False),
-        image_folder=dict(path=pets, size=8),
-        npy_pair=dict(images=arrays / "x.npy", labels=arrays / "c.npy"),
+        image_folder=dict(path=pets, size=8, background="black", grey=True),
+        npy_pair=dict(
+            images=arrays / "x.npy",
+            labels=arrays / "c.npy",
+            class_names=("a", "b"),
+            grey=True,
+        ),
         draw_sprites=dict(n=2, seed=3),
         draw_archetype=dict(name="apple", n=2, seed=3),
         grid=dict(x=X, columns=2, scale=3),
@@ -278,6 +284,20 @@ def test_the_moments_of_a_strip_may_have_other_types():
         assert np.array_equal(lu.strip([X, -X, X], plain), lu.strip([X, -X, X], other))
 
 
+@pytest.mark.parametrize("name", sorted(CHECKED))
+def test_values_outside_their_span_are_refused(name, valid):
+    for argument, rule, right, _ in turns(valid[name]):
+        rule = rule.rule if isinstance(rule, kinds.optional) else rule
+        if isinstance(rule, kinds.tensor) and rule.span:
+            _, high = map(float, rule.span[1:-1].split(","))
+            for wrong in (NAN, INF, -INF, *([] if high == INF else [255 * high])):
+                values = torch.full_like(right, high / 2 if high < INF else 0.5)
+                values[-1] = wrong
+                refused = partial(valid[name], **{argument: values})
+                said = f"{wrong:g}"
+                assert complaints(argument, refused, said, rule.words) == [], argument
+
+
 # What depends on several arguments, or on a rule of no kind
 
 
@@ -312,11 +332,13 @@ CASES = [
     case("Schedule.alpha_bar", FALLING, [1.0, 0.5, 0.5], [1.0, 0.5, 0.0], X[0, 0]),
     case("add_noise.t", "0..500", Shown(TIMES + 499, "501"), Shown(-TIMES, "-1")),
     case("add_noise.t", "int64 tensor (2,)", 3, Shown(T, "0.25"), Shown(ONE, "[1]")),
+    case("add_noise.t", "int64 tensor (2,)", [True, True], [1, 501]),
+    case("spaced_times.steps", "falling from 9 to 0", {9, 0}, [9, 4.5, 0]),
     # unet
     case("forward.x", "(B,1,H,W)", [1], X[0], X.repeat(1, 3, 1, 1), X[..., :0]),
     case("forward.x", "a float tensor", Shown(X.long(), "int64")),
     case("forward.x", "multiples of 4", X[..., :7]),
-    case("forward.x", "type torch.float32", Shown(X.double(), "float64")),
+    case("forward.x", "a float tensor", Shown(X.to_sparse(), "(2, 1, 8, 8)")),
     case("forward.x", "model's device cpu", Shown(X.to("meta"), "'meta'")),
     # training
     case("Muon.parameters", "model.parameters()", small_model(), [], ["a"]),
@@ -339,7 +361,11 @@ CASES = [
     case("initial_noise.shape", "(C,H,W)", 16),
     case("noise_like.generator", "one torch.Generator, or a list of 2", 0, THREE),
     case("ddpm.generator", "a list of 2", [None]),
-    case("ddim.eps_fn", "guide(model)", X),
+    case("ddim.eps_fn", "guide(model)", X, None),
+    case("ddpm.eps_fn", "guide(model)", X, None),
+    case("invert.eps_fn", "guide(model)", X, None),
+    case("guide.c", "(B,2)", [1], C[:, :1], C[0], C.long()),
+    case("guide.c", "finite numbers", Shown(C * NAN, "nan"), Shown(C + INF, "inf")),
     case("ddim.generator", "one torch.Generator, or a list of 2", 0, THREE),
     case("ddim_step.ab_s", "(0, 1]", 1.5, "a"),
     case("ddim_step.ab_s", "above ab_t", 0.2),
@@ -347,11 +373,12 @@ CASES = [
     case("last.steps", "ddim(…)", [], 3, [1, 2], torch.tensor(1)),
     case("slerp.a", "(B,C,H,W)", [1]),
     case("slerp.a", "not all zeros", 0 * X),
+    case("slerp.a", "finite numbers", Shown(X * NAN, "nan")),
     case("slerp.b", "(2,1,8,8)", X[:1]),
     case("slerp.b", "not all zeros", 0 * X),
     case("slerp.b", "opposite", -X),
     case("slerp.w", "[0, 1]", 1.1, "half", Shown(torch.tensor([0.0, 2.0]), "2.0")),
-    case("slerp.w", "(2,)", torch.rand(3)),
+    case("slerp.w", "(2,)", torch.rand(3), [0.1, 0.2, 0.3]),
     case("slerp.w", "numbers", torch.tensor([0.0, NAN])),
     # checkpoint
     case("load.name_or_path", "sprites", None, "no-such"),
@@ -380,6 +407,10 @@ CASES = [
     case("image_folder.path", "a name or a path", 3),
     case("image_folder.size", "multiple of 4", 17),
     case("image_folder.size", "4..1024", "8"),
+    case("image_folder.background", "a colour such as 'white'", 0, "whit", "#12345"),
+    case("dataset.background", "a colour such as 'white'", "#1234567", ""),
+    case("dataset.class_names", "differs from 'a'", Shown(("a", "A"), "'A'")),
+    case("npy_pair.class_names", "2 names for", ("a", "b", "c")),
     case("npy_pair.images", "np.save", Shown("no.npy", "no.npy"), named="no.npy"),
     case("npy_pair.labels", "np.save", Shown("no.npy", "no.npy"), named="no.npy"),
     case("draw_archetype.name", "apple", "spoon"),

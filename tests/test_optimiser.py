@@ -1,6 +1,9 @@
 """Muon: orthogonal steps for matrices, AdamW for vectors, a state that is complete."""
 
+import copy
+import io
 import math
+import pickle
 
 import pytest
 import torch
@@ -83,6 +86,67 @@ def test_the_state_is_complete_at_construction():
     assert before == {p: set(muon.state[p]) for p in model.parameters()}
     assert {"momentum"} in before.values()
     assert {"step", "exp_avg", "exp_avg_sq"} in before.values()
+
+
+def through_a_file(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def from_the_state_of(muon, way):
+    weights = [nn.Parameter(p.detach().clone()) for p in muon.param_groups[0]["params"]]
+    other = Muon(weights, lr=0.5)
+    other.load_state_dict(way(muon.state_dict()))
+    return other
+
+
+WAYS = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda muon: pickle.loads(pickle.dumps(muon)),
+    "state_dict": lambda muon: from_the_state_of(muon, copy.deepcopy),
+    "file": lambda muon: from_the_state_of(muon, through_a_file),
+}
+
+
+def moved(muon, steps):
+    """The weights after updates towards zero, by a closure."""
+    weights = muon.param_groups[0]["params"]
+    for _ in range(steps):
+
+        def closure():
+            muon.zero_grad()
+            loss = sum(p.square().sum() for p in weights)
+            loss.backward()
+            return loss
+
+        wanted = sum(p.detach().square().sum() for p in weights)
+        assert torch.equal(muon.step(closure).detach(), wanted)
+    return weights
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_goes_on_bit_for_bit(way):
+    muon = Muon([nn.Parameter(noise(32, 32)), nn.Parameter(noise(48))], lr=0.01)
+    moved(muon, 3)
+    other = WAYS[way](muon)
+    pairs = zip(moved(muon, 3), moved(other, 3), strict=True)
+    assert all(torch.equal(a, b) and a is not b for a, b in pairs)
+
+
+def test_further_groups_move_as_the_first_does_and_schedulers_set_their_rates():
+    start = noise(32, 32)
+    one, two = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    muon = Muon([one], lr=0.01)
+    muon.add_param_group({"params": [two]})
+    rates = torch.optim.lr_scheduler.OneCycleLR(muon, 0.01, total_steps=10)
+    for step in range(3):
+        one.grad, two.grad = noise(32, 32, seed=step), noise(32, 32, seed=step)
+        muon.step()
+        rates.step()
+    assert torch.equal(one, two) and not torch.equal(one, start)
+    assert set(muon.state[two]) == {"momentum"}
 
 
 def test_it_beats_adamw_where_inputs_are_ill_conditioned():

@@ -18,6 +18,7 @@ from lesson_utils import Schedule, ddim, ddim_step, ddpm, guide, invert, last, s
 from lesson_utils.noise import image_generators, initial_noise, noise_like, seeded
 from lesson_utils.sampling import Step
 
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "invert": invert}
 SPACINGS = ["uniform", "linspace", "quad"]
 
 
@@ -409,3 +410,62 @@ def test_slerp_between_neighbours_is_a_straight_line(distance, dtype):
     b = a + distance * noise(4, dtype, seed=1)
     x = slerp(a, b, 0.3)
     torch.testing.assert_close(x, 0.7 * a + 0.3 * b, atol=1e-6, rtol=0)
+
+
+# ── other types ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.double])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_the_times_are_float32_and_the_guess_of_any_type(sampler, dtype):
+    """In bfloat16 the times 257/500 and 258/500 would be the same number."""
+    asked = []
+
+    def eps_fn(x, t):
+        asked.append(t)
+        return stub(x.double(), t.double())
+
+    x = noise(2, dtype) / 4
+    *_, step = sampler(eps_fn, x, SCHEDULE)
+    assert step.x.dtype == dtype
+    seen = torch.stack(asked)[:, 0]
+    assert seen.dtype == torch.float32 and len(seen.unique()) == len(seen)
+    assert torch.equal((500 * seen).round() / 500, seen)
+
+
+class Unchecked(torch.nn.Linear):
+    """A network without rules of its own, such as a lesson's."""
+
+    def __init__(self):
+        super().__init__(2, 1)
+
+    def forward(self, x, t, c):
+        return x + super().forward(c)[:, :, None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half, torch.double])
+def test_images_and_contexts_are_given_the_type_of_the_network(dtype):
+    model = small_model(lively=True)
+    x, c = noise(2, torch.float), torch.eye(2)
+    expected = last(ddim(guide(model, c, 2.0), x, SCHEDULE, 5))
+    assert torch.equal(
+        last(ddim(guide(model, c.to(dtype), 2.0), x, SCHEDULE, 5)), expected
+    )
+    got = last(ddim(guide(model, c, 2.0), x.to(dtype), SCHEDULE, 5))
+    assert got.dtype == dtype
+    assert torch.allclose(got.float(), expected, rtol=0.1, atol=0.1)
+    eps_fn = guide(Unchecked(), c.to(dtype))
+    assert eps_fn(x, torch.ones(2)).dtype == torch.float32
+
+
+def test_a_guess_of_another_shape_is_refused():
+    for wrong in (lambda x, t: x[:1], lambda x, t: (x,), lambda x, t: None):
+        for sampler in SAMPLERS.values():
+            with pytest.raises(ValueError, match="^eps_fn: .*the noise"):
+                next(sampler(wrong, noise(2), SCHEDULE))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.half])
+def test_slerp_in_half_precision_has_the_angles_of_float32(dtype):
+    a, b = noise(2, dtype), noise(2, dtype, seed=1)
+    assert torch.equal(slerp(a, b, 0.3), slerp(a.float(), b.float(), 0.3))

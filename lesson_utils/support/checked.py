@@ -149,6 +149,22 @@ class multiple:
         return number
 
 
+@functools.cache
+def ends_of(span: str) -> tuple[float, float]:
+    """The two numbers of a span."""
+    low, high = map(float, span[1:-1].split(","))
+    return low, high
+
+
+def in_span(number: float, span: str) -> bool:
+    """Whether a number lies in a span such as "[0, inf)"."""
+    low, high = ends_of(span)
+    at_an_end = (number == low and span[0] == "[") or (
+        number == high and span[-1] == "]"
+    )
+    return low < number < high or at_an_end
+
+
 @dataclasses.dataclass(frozen=True)
 class real:
     """A number in a span, such as "[0, inf)"."""
@@ -156,15 +172,13 @@ class real:
     span: str
 
     def __call__(self, name, value, call=None) -> float:
-        low, high = map(float, self.span[1:-1].split(","))
         try:
             given = plain(value)
             known = isinstance(given, Real) and not isinstance(given, bool)
             number = float(given) if known else np.nan
         except (OverflowError, RuntimeError):
             number = np.nan
-        inside = low < number < high or (number == low and self.span[0] == "[")
-        if not inside and not (number == high and self.span[-1] == "]"):
+        if not in_span(number, self.span):
             refuse(name, f"a number in {self.span}", value)
         return number
 
@@ -193,25 +207,41 @@ class tensor:
 
     A letter is the same size in all arguments of a call; a number, or the attribute of
     an argument ("self.in_channels"), is just that size. Only K may be 0. like: the
-    argument to whose device it is moved and, with cast, to whose type.
+    argument to whose device it is moved and, with cast, to whose type. span: where its
+    values lie, as in `real`; NaN is in none; words: what such values are. in_loop: they
+    are looked at on the CPU only: on another device each look would wait for its work.
     """
 
     shape: str | None = None
     like: str | None = None
     cast: bool = False
+    span: str | None = None
+    words: str = "a tensor of finite numbers"
+    in_loop: bool = False
 
     def __call__(self, name, value, call=None) -> Tensor:
         call = Call({}) if call is None else call
         known = isinstance(value, Tensor) and value.is_floating_point()
+        known = known and value.layout == torch.strided
         if not known or (self.shape is not None and not self.fits(value, call)):
             sizes = ["B", "C", "H", "W"] if self.shape is None else self.sizes(call)
             comma = "," * (len(sizes) == 1)
             wanted = f"({','.join(map(str, sizes))}{comma})"
             refuse(name, f"a float tensor of shape {wanted}", value)
+        if self.span is not None and (value.device.type == "cpu" or not self.in_loop):
+            self.look(name, value)
         if self.like is None:
             return value
         other = call.find(self.like)
         return value.to(other) if self.cast else value.to(other.device)
+
+    def look(self, name: str, value: Tensor) -> None:
+        """Refuse values outside the span."""
+        if value.is_meta or not value.numel():
+            return
+        low, high = (end.item() for end in value.detach().aminmax())
+        if not all(in_span(end, self.span) for end in (low, high)):
+            refuse(name, self.words, f"values from {low:.6g} to {high:.6g}")
 
     def sizes(self, call: Call) -> list[int | str]:
         """The shape as far as this call knows it."""

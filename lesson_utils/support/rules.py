@@ -1,6 +1,6 @@
 """The rules for arguments that are this project's own: images, times, steps, noise."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
@@ -23,12 +23,17 @@ from .checked import (
 )
 from .files import located
 
+FINITE = "(-inf, inf)"
 images = tensor("B C H W")
+noisy_images = tensor("B C H W", span=FINITE)
+# A sampler's own images may leave [-1, 1] a little; those in 0..255 are far outside.
+clean_images = tensor(
+    "B C H W", span="[-10, 10]", words="an image with values in [-1, 1]"
+)
 a_schedule = fit(
     lambda value: isinstance(getattr(value, "alpha_bar", None), Tensor),
     "a Schedule, such as Schedule.linear(),",  # a lesson's own class too
 )
-an_eps_fn = something_to_call("guide(model)")
 a_network = something_to_call("ContextUnet(3, 5)")
 a_generator = optional(instance(torch.Generator, "a torch.Generator or None"))
 spacing_rule = choice("uniform", "linspace", "quad")
@@ -45,7 +50,7 @@ def numbers(name: str, value: object, needed="a row of finite numbers") -> Tenso
     """value as a float64 tensor (N,) on the CPU, if it is finite numbers in a row."""
     try:
         row = torch.as_tensor(value).detach().cpu()
-        fits = row.ndim == 1 and not row.is_complex()
+        fits = row.ndim == 1 and not row.is_complex() and row.dtype != torch.bool
     except (TypeError, ValueError, RuntimeError):
         fits = False
     if not fits or not row.isfinite().all():
@@ -70,6 +75,32 @@ def last_beta(name: str, value: object, call: Call) -> float | None:
     return real(f"[{first}, 1)")(name, value, call)
 
 
+def an_eps_fn(
+    name: str, value: object, call: Call
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What guesses the noise; its guess has the shape of x, and is given x's type."""
+    something_to_call("guide(model)")(name, value, call)
+
+    def eps_fn(x: Tensor, t: Tensor) -> Tensor:
+        eps = value(x, t)
+        if not isinstance(eps, Tensor) or eps.shape != x.shape:
+            wanted = f"a function that gives the noise {tuple(x.shape)} of x"
+            refuse(name, wanted, eps)
+        return eps.to(x.dtype)
+
+    return eps_fn
+
+
+def context_of(name: str, value: object, call: Call) -> Tensor | None:
+    """A context for a model: as many numbers a row as it takes, on its device."""
+    shape = "B model.context_size"
+    c = optional(tensor(shape, span=FINITE))(name, value, call)
+    model = call["model"]
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    weight = next((w for w in weights if w.is_floating_point()), None)
+    return c if c is None or weight is None else c.to(weight)
+
+
 @dataclass(frozen=True)
 class steps_rule:
     """The steps of a sampler: how many of T, or the times themselves, T … 0.
@@ -82,14 +113,21 @@ class steps_rule:
 
     def __call__(self, name, value, call) -> int | list[int]:
         T = int(call.find(self.T))
+        listed = f"a list of times in 0..{T}, falling from {T} to 0,"
         if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
             value = value.tolist()
         if not isinstance(value, Sequence) or isinstance(value, str):
-            return whole(1, T)(name, value, call)
-        times = [whole(0, T)(name, t, call) for t in value]
+            try:
+                return whole(1, T)(name, value, call)
+            except ValueError:
+                refuse(name, f"a whole number in 1..{T}, or {listed}", value)
+        try:
+            times = [whole(0, T)(name, t, call) for t in value]
+        except ValueError:
+            refuse(name, listed, value)
         down = all(t > s for t, s in pairwise(times))
         if not down or times[:1] != [T] or times[-1] != 0:
-            refuse(name, f"a list of times falling from {T} to 0", value)
+            refuse(name, listed, value)
         return times
 
 
@@ -133,27 +171,27 @@ def noise_of_step(name: str, value: object, call: Call) -> Tensor | None:
 
 @dataclass(frozen=True)
 class shaped_as:
-    """A float tensor of another argument's shape, moved to its device."""
+    """A float tensor of another argument's shape; it is given its device and type."""
 
     other: str
 
     def __call__(self, name, value, call) -> Tensor:
         other = call[self.other]
         shape = " ".join(map(str, other.shape))
-        return tensor(shape, like=self.other)(name, value, call)
+        return tensor(shape, like=self.other, cast=True)(name, value, call)
 
 
 def no_zeros(name: str, value: object, call: Call) -> Tensor:
-    """Latents with a direction each."""
-    images(name, value, call)
+    """Latents with a direction each, in float32 or better: angles need it."""
+    value = noisy_images(name, value, call)
     if not value.flatten(1).any(1).all():
         refuse(name, "latents that are not all zeros", value)
-    return value
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def not_opposite(name: str, value: object, call: Call) -> Tensor:
     """Latents b that span one arc with those of a."""
-    b = no_zeros(name, shaped_as("a")(name, value, call), call)
+    b = shaped_as("a")(name, no_zeros(name, value, call), call)
     cos = nn.functional.cosine_similarity(call["a"].flatten(1), b.flatten(1))
     if (cos < -0.9999).any():
         refuse(name, "latents that are not opposite to those of a", value)
@@ -162,7 +200,8 @@ def not_opposite(name: str, value: object, call: Call) -> Tensor:
 
 def weights_of_pairs(name: str, value: object, call: Call) -> float | Tensor:
     """A weight in [0, 1] for all pairs of a and b, or one for each."""
-    if not isinstance(value, Tensor | np.ndarray) or value.ndim != 1:
+    several = isinstance(value, Tensor | np.ndarray) and value.ndim == 1
+    if not several and not isinstance(value, list | tuple):
         return real("[0, 1]")(name, value, call)
     n = len(call["a"])
     row = numbers(name, value, f"numbers ({n},)")
@@ -186,33 +225,48 @@ def unfinished(name: str, value: object, call: Call) -> Iterable:
 
 def sizes_rule(name: str, value: object, call: Call) -> list[int]:
     """Sizes such as (C,H,W)."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
+        value = value.tolist()
     if not isinstance(value, list | tuple):
         refuse(name, "sizes (C,H,W)", value)
     return [whole(1)(name, size, call) for size in value]
 
 
 def times_of(name: str, value: object, call: Call) -> Tensor:
-    """The times (B,) int64 in 0..T of the images x0."""
+    """The times (B,) int64 in 0..T of the images x0; whole numbers of any type do."""
     T, n = call["self"].T, len(call["x0"])
-    known = isinstance(value, Tensor) and value.dtype == torch.int64
-    if not known or value.shape != (n,) or value.min() < 0 or value.max() > T:
-        row = isinstance(value, Tensor) and value.ndim == 1
-        shown = value.tolist() if row else value
-        refuse(name, f"an int64 tensor ({n},) of times in 0..{T}", shown)
-    return value.to(call["x0"].device)
+    needed = f"an int64 tensor ({n},) of times in 0..{T}"
+    times = value
+    if not isinstance(value, Tensor) or value.dtype != torch.int64:
+        row = numbers(name, value, needed)
+        times = row.long()
+        if not torch.equal(times.double(), row):
+            refuse(name, needed, row.tolist())
+    if times.shape != (n,) or times.min() < 0 or times.max() > T:
+        refuse(name, needed, times.tolist() if times.ndim == 1 else value)
+    return times.to(call["x0"].device)
 
 
 def input_of(name: str, value: object, call: Call) -> Tensor:
-    """Images for a ContextUnet: its channels, its device and type, sides of 4, 8, …"""
+    """Images for a ContextUnet: its channels, its device, sides of 4, 8, …
+
+    They are given its type, except where autocast chooses.
+    """
     x = tensor("B self.in_channels H W")(name, value, call)
     if any(size % 4 for size in x.shape[2:]):
         refuse(name, "a height and a width that are multiples of 4", x)
     weight = call["self"].stem.weight
     if x.device != weight.device:
         refuse(name, f"a tensor on the model's device {weight.device}", f"{x.device}")
-    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
-        refuse(name, f"a tensor of the model's type {weight.dtype}", x)
-    return x
+    return x if torch.is_autocast_enabled(x.device.type) else x.to(weight.dtype)
+
+
+share_of_T = tensor(
+    "B", like="x", span="[0, 1]", words="times t/T in (0, 1]", in_loop=True
+)
+context_in_loop = tensor(
+    "B self.context_size", like="x", cast=True, span=FINITE, in_loop=True
+)
 
 
 def pictures_for(name: str, value: object, call: Call) -> object:
