@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,10 @@ LARGEST_SIDE = 8192  # pixels of an image file: 64 megapixels, if it is a square
 LARGEST_IMAGE = 2**29  # bytes of an image file, as large as those pixels need
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # in EXIF
+PIXEL_TAGS = {  # of a TIFF: sizes, compression, colours, strips, tiles, orientation
+    *(256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320),
+    *(322, 323, 324, 325, 332, 334, 338, 339, 347, 529, 530, 531, 532),
+}
 
 
 def read_picture(
@@ -39,7 +44,7 @@ def read_picture(
     return np.asarray(fitted(ground, size, background)).reshape(size, size, -1)
 
 
-# Decoding: what pixels need
+# Decoding
 
 
 def decoded(path: Path, enough: int) -> Image.Image:
@@ -47,12 +52,12 @@ def decoded(path: Path, enough: int) -> Image.Image:
     if path.stat().st_size > LARGEST_IMAGE:
         raise ValueError(f"{path.stat().st_size:,} bytes, over {LARGEST_IMAGE:,}")
     with open(path, "rb") as file:
-        if file.read(len(PNG)) != PNG:
-            return upright(file, enough)
-        try:
-            return upright(whole_chunks(file, only_pixels=False), enough)
-        except Exception:  # of a text or a profile, perhaps
-            return upright(whole_chunks(file, only_pixels=True), enough)
+        for attempt in attempts(file):
+            try:
+                return upright(attempt, enough)
+            except Exception as problem:  # of a text or a profile, perhaps
+                last = problem
+    raise last
 
 
 def upright(file: BinaryIO, enough: int) -> Image.Image:
@@ -80,6 +85,24 @@ def opened(file: BinaryIO) -> Image.Image:
         raise ValueError(f"none of {', '.join(FORMATS)}") from None
 
 
+# What pixels need
+
+
+def attempts(file: BinaryIO) -> Iterator[BinaryIO]:
+    """A file as it is, then with its metadata taken out as far as they are known."""
+    head = file.read(12)
+    if head.startswith(PNG):
+        yield whole_chunks(file, only_pixels=False)
+        yield whole_chunks(file, only_pixels=True)
+        return
+    yield file
+    file.seek(0)
+    if head.startswith((b"II*\0", b"MM\0*")):
+        yield BytesIO(without_tags(bytearray(file.read())))
+    if head[4:] == b"ftypavif":
+        yield BytesIO(file.read().replace(b"Exif", b"free", 1))
+
+
 def whole_chunks(file: BinaryIO, only_pixels: bool) -> BytesIO:
     """A PNG without its damaged chunks, or with those alone that pixels need.
 
@@ -99,6 +122,24 @@ def whole_chunks(file: BinaryIO, only_pixels: bool) -> BytesIO:
         if whole and (needed or not only_pixels):
             parts += [head, data, check]
     return BytesIO(b"".join(parts) + b"\0\0\0\0IEND\xaeB`\x82")
+
+
+def without_tags(tiff: bytearray) -> bytearray:
+    """A TIFF whose tags that no pixel needs hold a zero, instead of what is elsewhere.
+
+    ValueError if its directory (TIFF 6.0, section 2) is not in it.
+    """
+    order = "<" if tiff.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, start)
+        for at in range(start + 2, start + 2 + 12 * entries, 12):
+            (tag,) = struct.unpack_from(f"{order}H", tiff, at)
+            if tag not in PIXEL_TAGS:
+                struct.pack_into(f"{order}HII", tiff, at + 2, 1, 1, 0)  # a BYTE
+    except struct.error as problem:
+        raise ValueError("truncated or damaged") from problem
+    return tiff
 
 
 # Sizes
