@@ -71,7 +71,9 @@ def upright(file: BinaryIO, enough: int) -> Image.Image:
         try:
             orientation = image.getexif().get(ORIENTATION)
         except Exception:  # no pixel needs it
-            return pixels
+            orientation = 1
+    if orientation not in range(2, 9):
+        return pixels
     pixels.info.clear()
     pixels.getexif()[ORIENTATION] = orientation
     return ImageOps.exif_transpose(pixels)
@@ -154,12 +156,17 @@ def original(image: Image.Image, size: int) -> Image.Image:
     if side <= size:
         return image
     pixels = np.asarray(image).reshape(image.height, image.width, -1)
-    down = np.flatnonzero((pixels[1:] != pixels[:-1]).any((1, 2))) + 1
-    across = np.flatnonzero((pixels[:, 1:] != pixels[:, :-1]).any((0, 2))) + 1
-    k = int(np.gcd.reduce([*image.size, *down, *across]))
+    k = int(np.gcd.reduce([*image.size, *edges(pixels)]))
+    if k > 1:
+        k = int(np.gcd.reduce([k, *edges(pixels.swapaxes(0, 1))]))
     fitting = [d for d in range(1, k + 1) if k % d == 0 and side <= d * size]
     d = fitting[0] if fitting else 1
     return image.resize([n // d for n in image.size], Image.Resampling.NEAREST)
+
+
+def edges(rows: np.ndarray) -> np.ndarray:
+    """Where a row differs from the one before it."""
+    return np.flatnonzero((rows[1:] != rows[:-1]).any((1, 2))) + 1
 
 
 def fitted(image: Image.Image, size: int, background: str) -> Image.Image:
