@@ -1,9 +1,10 @@
 """A moving image: the frames of a trajectory as a GIF, with one palette for all."""
 
+import io
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -42,55 +43,48 @@ def gif(
     """A GIF that plays for ever: tensors (B,C,H,W) in [-1, 1], each laid out by `grid`.
 
     A frame lasts ms milliseconds, the last one hold_ms (GIF counts in tens; browsers
-    play less than 20 slower). One palette of at most `colors` serves all frames, and
-    the last one best; fewer colours make a smaller file. Equal frames are kept. path:
-    the bytes are also written there, atomically, in a folder made if need be. Raises
-    ValueError as `grid` does, and for shapes, numbers or a path that make no GIF.
+    play less than 20 slower). One palette of at most `colors` serves all frames: they
+    are exact if it holds all their colours, else the last one is nearest; fewer colours
+    make a smaller file. Equal frames are kept. path: the bytes are also written there,
+    atomically, in a folder made if need be. Raises ValueError as `grid` does, and for
+    shapes, numbers or a path that make no GIF.
     """
     film = np.stack([tile(stills, columns, 1) for stills in film_pixels(frames)])
     if max(film.shape[1:3]) * scale > LARGEST_SIDE:
         refuse("scale", f"a picture of at most {LARGEST_SIDE} pixels a side", scale)
-    index, palette = in_one_palette(film, scale, colors)
+    palette = best_palette(film, colors)
+    index = in_palette(film, palette).repeat(scale, 1).repeat(scale, 2)
+    stills = without_equal_neighbours(index, len(palette))
     times = [round(ms, -1)] * (len(film) - 1) + [round(hold_ms, -1)]
-    data = iio.imwrite(
-        "<bytes>",
-        index,
-        extension=".gif",
-        plugin="pillow",
-        mode="L",  # with mode "P" Pillow spends 27 ms a frame on the palette
-        is_batch=True,
-        palette=palette.tobytes(),
-        duration=times if len(times) > 1 else times[0],
+    file = io.BytesIO()
+    stills[0].save(
+        file,
+        "GIF",
+        save_all=True,
+        append_images=stills[1:],
+        palette=rgb(palette).tobytes(),
+        duration=times,
         loop=0,
     )
+    data = file.getvalue()
     if path is not None:
         write_bytes(located(path), data)
     return data
 
 
-def in_one_palette(
-    film: np.ndarray, scale: int, colors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (F,h,w,3), enlarged, as indices (F,H,W) into one palette (P,3), P <= 256.
-
-    No frame's indices equal those of the frame before it.
-    """
-    for most in (min(colors, 255), min(colors, 128)):  # 128 leave a twin for each
-        palette = best_palette(film, most)
-        index = in_palette(film, palette).repeat(scale, 1).repeat(scale, 2)
-        table = keep_equal_frames(index, rgb(palette))
-        if len(table) <= 256:
-            break
-    return index, table
-
-
 def best_palette(film: np.ndarray, colors: int) -> np.ndarray:
     """At most so many colours 0xRRGGBB, sorted, for a film uint8 (F,h,w,3).
 
-    They are the last frame's, exactly, or where those are too many, the ones that fill
-    more than their share of it; Pillow finds the others in a sample.
+    All that there are, two at least; or where those are too many, the last frame's, or
+    the ones that fill more than their share of it; Pillow finds others in a sample.
     """
     code = numbered(film)
+    if len(np.unique(code[:: max(1, code.size // 8192)])) <= colors:  # quick to say no
+        seen = np.zeros(1 << 24, bool)
+        seen[code] = True
+        every = np.flatnonzero(seen).astype(np.int32)
+        if len(every) <= colors:
+            return every if len(every) > 1 else np.union1d(every, every ^ 1)
     ends = code[-film[0].size // 3 :]
     last, counts = np.unique(ends, return_counts=True)
     kept = last if len(last) <= colors else last[counts > ends.size / colors]
@@ -113,7 +107,7 @@ def in_palette(film: np.ndarray, palette: np.ndarray) -> np.ndarray:
     wanted.putpalette(ring.tobytes())
     tall = Image.fromarray(film.reshape(-1, *film.shape[2:]))
     index = np.array(tall.quantize(palette=wanted, dither=Image.Dither.NONE))
-    index = index.ravel() % len(palette)
+    index = index.ravel().astype(np.int32) % len(palette)
     # What Pillow finds is near; a colour of the palette itself becomes just that.
     code = numbered(film)
     own = np.searchsorted(palette, code).clip(max=len(palette) - 1)
@@ -133,19 +127,20 @@ def rgb(code: np.ndarray) -> np.ndarray:
     return np.stack([code >> 16, code >> 8 & 255, code & 255], -1).astype(np.uint8)
 
 
-def keep_equal_frames(index: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Marks a frame that equals the one before, which Pillow would merge, by one pixel.
+def without_equal_neighbours(index: np.ndarray, colors: int) -> list[Image.Image]:
+    """Frames of colour numbers (F,H,W), no two alike in a row: Pillow would merge them.
 
-    The pixel changes its number, not its colour: index (F,H,W) is changed in place, and
-    the palette comes back with the twin colours that this needs.
+    One pixel of an equal frame has another number, which in this frame alone is
+    transparent: what the frame before shows there is seen through it.
     """
-    twins = []
+    stills = [Image.fromarray(index[0])]
     marked = False
-    for k in range(1, len(index)):
-        marked = not marked and np.array_equal(index[k], index[k - 1])
+    for before, frame in pairwise(index):
+        marked = not marked and np.array_equal(before, frame)
+        still = Image.fromarray(frame)
         if marked:
-            number = int(index[k, 0, 0])
-            if number not in twins:
-                twins.append(number)
-            index[k, 0, 0] = (len(palette) + twins.index(number)) % 256
-    return np.concatenate([palette, palette[twins]]) if twins else palette
+            other = (int(frame[0, 0]) + 1) % colors
+            still.putpixel((0, 0), other)
+            still.info["transparency"] = other
+        stills.append(still)
+    return stills

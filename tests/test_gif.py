@@ -53,6 +53,33 @@ def test_gif_keeps_frames_times_size_and_loop(c):
     assert times == [40] * 4 + [900] and loop == 0
 
 
+def coloured(codes, side=20):
+    """The colours 0xRRGGBB as one image (1,3,side,side), the last one to its end."""
+    codes = torch.tensor(codes + [codes[-1]] * (side**2 - len(codes)))
+    rgb = torch.stack([codes >> 16, codes >> 8 & 255, codes & 255])
+    return (rgb.view(1, 3, side, side) / 127.5 - 1).float()
+
+
+@pytest.mark.parametrize("colors", [2, 3, 16, 255, 256])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_a_film_whose_colours_fit_into_the_palette_is_exact(colors, more):
+    """Equal frames too, that have no colour in common, and that fill the palette."""
+    n = colors + more
+    codes = [k * 0x9E3779 % 2**24 for k in range(n)]
+    half = max(1, n // 2)
+    parts = [codes[:half], codes[half:] or codes, codes]
+    frames = [coloured(part) for part in parts for _ in range(3)]
+    frames += [coloured(codes)] * 2 + [coloured(codes[:half])] * 4
+    for scale in (1, 2):
+        arrays, times, _ = read(gif(frames, scale=scale, colors=colors))
+        assert len(arrays) == len(times) == len(frames)
+        off = [
+            abs(array.astype(int) - grid(frame, scale=scale)).max()
+            for array, frame in zip(arrays, frames, strict=True)
+        ]
+        assert (max(off) == 0) == (n <= colors), off
+
+
 def test_flat_colours_and_white_ground_of_the_last_frame_are_exact():
     frames = fading()
     arrays, _, _ = read(gif(frames))
