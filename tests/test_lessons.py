@@ -364,39 +364,61 @@ def test_there_are_lessons_and_some_run_without_data():
     assert {path.stem for path in LESSONS} > ONLY_SAMPLE
 
 
-# With the reader's own images: a project beside this one, whose checkpoint is theirs
+# With the reader's own images: a project beside this one, whose checkpoints are theirs
+
+KINDS = ("bat", "cheese", "star")
+# Lesson 3 trains: there own images change neither code nor time.
+OWN = [("classes", path.name) for path in LESSONS if path.name[:2] != "03"]
+# Without classes each way in which a lesson asks for one is tried once.
+OWN += [("alone", path.name) for path in LESSONS if path.name[:2] in ("02", "05", "07")]
 
 
 @pytest.fixture(scope="module")
 def own_project(tmp_path_factory):
-    """A copy with a folder of images, pets, and a checkpoint trained on it."""
+    """A copy with images, 32 × 32 in classes and 16 × 16 without, and networks."""
     root = tmp_path_factory.mktemp("own")
     for folder in ("lesson_utils", "lessons"):
         copied = shutil.ignore_patterns("__pycache__", ".*")
         shutil.copytree(lessons.ROOT / folder, root / folder, ignore=copied)
-    for kind in ("bat", "cheese", "star"):
-        (root / "pets" / kind).mkdir(parents=True)
+    for kind in KINDS:
         images = lesson_utils.draw_archetype(kind, 40, seed=1)
         for i, image in enumerate(images.repeat(4, 1).repeat(4, 2)):
-            iio.imwrite(root / "pets" / kind / f"{i}.png", image)
-    command = [sys.executable, "-m", "lesson_utils", "train", "--dataset", "pets"]
-    subprocess.run(
-        [*command, "--steps", "20", "--width", "16", "--size", "20"],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        check=True,
-        capture_output=True,
-    )
+            for name in (f"classes/{kind}/{i}.png", f"alone/{kind}{i}.png"):
+                (root / "my" / name).parent.mkdir(parents=True, exist_ok=True)
+                iio.imwrite(root / "my" / name, image)
+    for folder, size in (("classes", "32"), ("alone", "16")):
+        train = [sys.executable, "-m", "lesson_utils", "train", "--size", size]
+        subprocess.run(
+            [*train, "--dataset", f"my/{folder}", "--steps", "20", "--width", "16"],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+            check=True,
+            capture_output=True,
+        )
     return root
 
 
-# Lesson 3 trains: there own images change neither code nor time.
-@pytest.mark.parametrize("name", [p.name for p in LESSONS if p.name[:2] != "03"])
-def test_lesson_runs_with_own_images(name, own_project, monkeypatch):
-    monkeypatch.setattr(lessons, "ROOT", own_project)
-    path = own_project / "lessons" / name
-    set_dataset(path, "../pets")
-    assert lessons.run_lesson(path).problems == []
+@pytest.mark.parametrize(("folder", "name"), OWN)
+def test_lesson_runs_with_own_images(folder, name, own_project, monkeypatch):
+    assert run_own(own_project, folder, name, monkeypatch).problems == []
+
+
+def run_own(project, folder, name, monkeypatch):
+    """Run a lesson with one of the folders of images."""
+    monkeypatch.setattr(lessons, "ROOT", project)
+    path = project / "lessons" / f"{folder}_{name}"
+    shutil.copy(path.with_name(name), path)
+    set_dataset(path, f"../my/{folder}")
+    return lessons.run_lesson(path)
+
+
+@pytest.mark.parametrize("name", ["04_context.ipynb", "06_speed_and_quality.ipynb"])
+def test_a_lesson_that_needs_classes_says_so(name, own_project, monkeypatch):
+    [problem] = run_own(own_project, "alone", name, monkeypatch).problems
+    assert problem.startswith(
+        "code cell 3: ValueError: this lesson needs images with classes, and yours "
+        "have none\n"
+    )
 
 
 # One code: what a lesson builds is what lesson_utils holds

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import dropwhile, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,7 @@ class Lesson(NamedTuple):
     folder: Path
 
 
+@cache
 def read(path: Path) -> Lesson:
     nb = nbformat.read(path, as_version=4)
     return Lesson(path.stem, nb, path.stat().st_size, path.parent)
