@@ -103,7 +103,7 @@ def image_folder(
     x = to_unit(pixels[found])
     if blank := blank_ones(x, str(root), background):
         first = paths[found[blank[0]]]
-        print(f"{root}: {len(blank):,} of {len(x):,} images are blank, such as {first}")
+        print(f"{root}: blank images: {len(blank):,} of {len(x):,}, such as {first}")
     c = torch.eye(K)[numbers[found]] if K else torch.zeros(len(x), 0)
     return Pictures(x, c, names)
 
@@ -155,7 +155,7 @@ def leave_out(root: Path, problems: list, skip: bool, lost: list[str]) -> None:
     if skip and lost:
         raise ValueError(f"{root}: no image in {', '.join(lost) or 'it'}: {first}")
     if skip:
-        print(f"{root}: {n:,} unreadable files are left out, such as {first}")
+        print(f"{root}: unreadable and left out: {n:,}, such as {first}")
         return
     hint = f"save as 8-bit PNG with sides up to {LARGEST_SIDE:,}, move away, or leave"
     hint = f"{hint} out (skip_unreadable=True, --skip-unreadable)"
@@ -293,7 +293,8 @@ def blank_ones(x: Tensor, where: str, background: str | None = None) -> list[int
     same = len(x) > 1 and torch.equal(x.amax(0), x.amin(0))
     if not blank.all() and not same:
         return blank.nonzero().flatten().tolist()
-    what = f"all {len(x):,} images are {'blank' if blank.all() else 'the same'}"
+    who = f"all {len(x):,} images are" if len(x) > 1 else "the only image is"
+    what = f"{who} {'blank' if blank.all() else 'the same'}"
     if background is None:
         raise ValueError(f"{where}: {what}")
     other = "white" if background == "black" else "black"

@@ -218,7 +218,7 @@ def test_all_that_is_no_picture_is_named_at_once_and_can_be_left_out(pets, capsy
     data = dataset(pets, skip_unreadable=True)
     assert len(data.x) == 3 and data.c.tolist() == [[1, 0], [1, 0], [0, 1]]
     said = capsys.readouterr().out
-    assert said.startswith(f"{pets}: 26 unreadable files are left out, such as ")
+    assert said.startswith(f"{pets}: unreadable and left out: 26, such as ")
     assert said.count("\n") == 1
     like = checkpoint(reading={"skip_unreadable": True})
     assert torch.equal(dataset(pets, like=like).x, data.x)
@@ -291,7 +291,7 @@ def test_drawings_in_the_colour_of_the_ground(pets, capsys):
     put(paths[3], art())
     capsys.readouterr()
     dataset(pets)
-    said = f"{pets}: 3 of 4 images are blank, such as {paths[0]}\n"
+    said = f"{pets}: blank images: 3 of 4, such as {paths[0]}\n"
     assert capsys.readouterr().out == said
     for path in paths:
         put(path, art())
