@@ -2,7 +2,7 @@
 
 import json
 import os
-import shlex
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,16 @@ from .schedule import Schedule
 from .support.checked import checked, refuse
 from .support.device import usable
 from .support.files import (
+    BUILT_IN,
     CHECKPOINTS,
     foreign,
     label,
     located,
+    quoted,
     read_tensors,
     write_tensors,
 )
+from .support.names import class_names
 from .support.rules import a_schedule
 from .unet import ContextUnet
 
@@ -51,8 +54,8 @@ def save(
     model: also the average that train yields; kept in half precision. context: its K
     names. image_shape: (C,H,W), None for (C,16,16). meta: whatever JSON can hold. The
     file appears whole or not at all. Raises ValueError if path does not end in
-    .safetensors, names or shape do not fit the model, half precision cannot hold a
-    weight, or meta is no JSON.
+    .safetensors, names or shape do not fit the model, prompts cannot tell two names
+    apart, half precision cannot hold a weight, or meta is no JSON.
     """
     if not isinstance(path, str | Path) or Path(path).suffix != ".safetensors":
         refuse("path", "a path that ends in .safetensors", path)
@@ -68,6 +71,7 @@ def save(
     except (TypeError, ValueError) as problem:
         refuse("meta", f"plain JSON ({problem})", meta)
     check_record(model, names, shape, meta)
+    class_names("context", names)  # which prompts can tell apart
     tensors = halves(model)
     tensors[SCHEDULE] = Schedule(schedule.alpha_bar).alpha_bar  # as load will check it
     record = {
@@ -86,24 +90,14 @@ def save(
 def load(name_or_path: str | Path, device=None) -> Checkpoint:
     """Read a Checkpoint: by name ("sprites") from checkpoints/, or by path.
 
-    A folder's path stands for what was trained on it: "my/pets" for checkpoints/pets.
-    device: where the model goes, None for the CPU. Raises ValueError if there is no
-    such file or device, or the file is damaged, truncated or foreign.
+    A folder's path stands for what was trained on it: "my/pets" for
+    checkpoints/pets-xxxxxx (see `label`). "checkpoints/sprites" is found from any
+    working directory. device: where the model goes, None for the CPU, 0 for the first
+    GPU. Raises ValueError if there is no such file or device, or the file is damaged,
+    truncated or foreign.
     """
     device = usable(device)
-    if not isinstance(name_or_path, str | Path):
-        refuse("name_or_path", "a name such as 'sprites', or a path,", name_or_path)
-    path = located(name_or_path, "name_or_path")
-    if path.suffix != ".safetensors":
-        path = CHECKPOINTS / f"{label(name_or_path)}.safetensors"
-    if not os.path.isfile(path):  # of a name that is too long as well
-        known = sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
-        raise ValueError(
-            f"name_or_path: no checkpoint {str(name_or_path)!r}; there are "
-            f"{', '.join(known) or 'none'}; give the path of a .safetensors file, or "
-            "train a folder's: python -m lesson_utils train --dataset "
-            f"{shlex.quote(str(name_or_path))}"
-        )
+    path = checkpoint_file(name_or_path)
     tensors, record = read_tensors(path)
     with foreign(path, "a checkpoint"):
         schedule = Schedule(tensors.pop(SCHEDULE))
@@ -112,6 +106,41 @@ def load(name_or_path: str | Path, device=None) -> Checkpoint:
         check_record(model, names, shape, meta)
     model.eval().to(device, memory_format=torch.channels_last)  # faster on a CPU
     return Checkpoint(model, schedule, tuple(names), tuple(shape), meta)
+
+
+def checkpoint_file(name_or_path: str | Path) -> Path:
+    """The file that load is asked for; ValueError if there is none, or are several."""
+    if not isinstance(name_or_path, str | Path):
+        refuse("name_or_path", "a name such as 'sprites', or a path,", name_or_path)
+    given, path = os.fspath(name_or_path), located(name_or_path, "name_or_path")
+    project = CHECKPOINTS.parent
+    if given in BUILT_IN:
+        places = [CHECKPOINTS / f"{given}.safetensors"]
+    elif path.suffix == ".safetensors":
+        places = [path] if os.path.isfile(path) else [project / given]
+    else:
+        places = [Path(f"{path}.safetensors"), project / f"{given}.safetensors"]
+        places += [CHECKPOINTS / f"{name}.safetensors" for name in (given, label(path))]
+    found = {
+        place for place in places if os.path.isfile(place)
+    }  # of too long names too
+    if len(found) > 1:
+        several = ", ".join(sorted(map(str, found)))
+        raise ValueError(f"name_or_path: {given!r} may be one of {several}; say which")
+    if not found:
+        raise ValueError(f"name_or_path: no checkpoint {given!r}{instead(path)}")
+    return found.pop()
+
+
+def instead(path: Path) -> str:
+    """What to do about a checkpoint that is not there."""
+    known = sorted(p.stem for p in CHECKPOINTS.glob("*.safetensors"))
+    near = get_close_matches(path.stem.lower(), known, 1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    todo = "give one of them, or the path of a .safetensors file"
+    if os.path.isdir(path):
+        todo = f"train one: python -m lesson_utils train --dataset {quoted(path)}"
+    return f"{meant}; there are {', '.join(known) or 'none'}; {todo}"
 
 
 def check_record(model: ContextUnet, names: list, shape: list, meta: dict) -> None:

@@ -11,68 +11,54 @@ Each has --help. What goes wrong is said in one line, with exit status 2.
 import argparse
 import json
 import sys
-import time
-import typing
 from collections.abc import Sequence
-from dataclasses import asdict, fields
-from itertools import islice
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from . import data as sources
-from .checkpoint import load, save
+from . import runs
+from .checkpoint import checkpoint_file, load
 from .quality import card, inversion
 from .quality.experiment import BATCH, Experiment, evaluate
 from .quality.judge import judge_for
 from .quality.report import chart, table
-from .schedule import Schedule
 from .support.checked import refuse, whole
 from .support.device import best_device, machine, usable
 from .support.files import (
     BUILT_IN,
     CHECKPOINTS,
     ROOT,
-    fingerprint,
-    label,
+    label_of,
+    located,
+    locked,
     write_bytes,
 )
-from .support.state import read_state
-from .training import Settings, train
-from .unet import ContextUnet
+from .support.flags import OneLineParser, add_settings, made, number, printable
+from .training import Settings
 from .viz import progress
 
-LARGE = 400  # pixels of an image; by default larger ones, which take longer, get
-SMALL_RUN = {"width": 48, "steps": 30_000}
-LARGE_RUN = {"width": 32, "steps": 15_000}  # this run
-STATES = ROOT / "build/train"
 RESULTS = ROOT / "build/evaluate"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status, 2 for a wrong argument."""
+    printable()
     chosen = parser().parse_args(arguments)
     try:
         chosen.run(chosen)
-    except (ValueError, OSError) as problem:
+    except (ValueError, OSError, FloatingPointError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        how = "the same command goes on from what was kept"
+        kept = " and ".join(str(path) for path in chosen.keeps if path.exists())
+        how = f"the same command goes on from {kept}" if kept else "nothing was kept"
         print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     return 0
 
 
 # Flags
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -91,60 +77,18 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        options.set_defaults(run=run)
+        options.set_defaults(run=run, keeps=[])  # files that a stopped run goes on from
         add_flags(options)
     return every
 
 
 def add_device(options: argparse.ArgumentParser) -> None:
-    options.add_argument("--device", help="cpu, cuda or mps; default: the best one")
+    text = "cpu, cuda, mps or a GPU's number; default: the best one"
+    options.add_argument("--device", type=number, help=text)
 
 
-def add_settings(options: argparse.ArgumentParser, kind: type) -> None:
-    """A flag for each field of a dataclass; its rule is applied when one is made."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    for field in fields(kind):
-        base = hints[field.name].__origin__
-        text = hints[field.name].__metadata__[1]
-        flag = "--" + field.name.replace("_", "-")
-        about = {"default": argparse.SUPPRESS, "help": described(text, field.default)}
-        if base is bool:
-            options.add_argument(flag, action="store_true", **about)
-        else:
-            options.add_argument(flag, type=row if base is tuple else number, **about)
-
-
-def described(text: str, default: object) -> str:
-    """The help of a flag."""
-    if default is None or default is False:
-        return text
-    values = default if isinstance(default, tuple) else (default,)
-    return f"{text}; default {','.join(map(str, values))}"
-
-
-def number(text: str) -> int | float | str:
-    """A whole number, another number, or the text as it is: rules say what may be."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def row(text: str) -> tuple:
-    """The values of a list such as 10,20,50."""
-    return tuple(number(part.strip()) for part in text.split(","))
-
-
-def made(kind: type, chosen: argparse.Namespace, **base):
-    """A dataclass from base and the flags that were given; its errors name flags."""
-    given = {f.name: getattr(chosen, f.name) for f in fields(kind) if f.name in chosen}
-    try:
-        return kind(**{**base, **given})
-    except ValueError as problem:
-        name, _, rest = str(problem).partition(":")
-        raise ValueError(f"--{name.replace('_', '-')}:{rest}") from None
+def device_of(chosen: argparse.Namespace) -> torch.device:
+    return usable(best_device() if chosen.device is None else chosen.device)
 
 
 # train
@@ -152,9 +96,9 @@ def made(kind: type, chosen: argparse.Namespace, **base):
 
 def train_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument(
-        "--dataset", default="sprites", help="sprites, mnist or a folder"
+        "--dataset", help="sprites, mnist or a folder; default: sprites, or --from's"
     )
-    options.add_argument("--size", type=number, help="of a folder's images; default 16")
+    add_settings(options, sources.Reading)
     options.add_argument(
         "--minutes", type=float, help="in place of --steps: as many as fit"
     )
@@ -162,6 +106,17 @@ def train_flags(options: argparse.ArgumentParser) -> None:
         "--width", type=number, help="channels; default 48, for large images 32"
     )
     add_settings(options, Settings)
+    options.add_argument(
+        "--from",
+        dest="start",
+        help="a checkpoint to train longer: its name, its file or its data's folder; "
+        "steps count anew",
+    )
+    options.add_argument(
+        "--preview-every",
+        type=number,
+        help="write samples of each class, as PNG, each so many updates",
+    )
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
     options.add_argument(
         "--overwrite", action="store_true", help="replace a checkpoint that is there"
@@ -171,84 +126,19 @@ def train_flags(options: argparse.ArgumentParser) -> None:
 
 
 def run_train(chosen: argparse.Namespace) -> None:
-    """Train a checkpoint, or go on from its last state."""
+    """Train a checkpoint, go on from its last state, or train a finished one longer."""
     if "steps" in chosen and chosen.minutes is not None:
         raise ValueError("--minutes: not allowed with --steps; give one of them")
     made(Settings, chosen)  # what makes no sense is refused before any work
-    name, out, state = places(chosen)
-    device = usable(chosen.device or best_device())
-    data = sources.dataset(chosen.dataset, chosen.size)
-    schedule = Schedule.linear()
-    usual = SMALL_RUN if data.x[0, 0].numel() <= LARGE else LARGE_RUN
-    width = usual["width"] if chosen.width is None else chosen.width
-
-    def new_model(settings: Settings) -> ContextUnet:
-        torch.manual_seed(settings.seed)
-        return ContextUnet(data.x.shape[1], data.c.shape[1], width).to(device)
-
-    done, base = 0, {"steps": usual["steps"]}
-    if state.exists():
-        _, record = read_state(state)
-        done, stored = record["step"], record["settings"]
-        base = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
-        print(f"{state}: goes on after update {done:,} of {base['steps']:,}")
-    elif chosen.minutes is not None:
-        trial, seconds = made(Settings, chosen, steps=1000), 60 * chosen.minutes
-        base["steps"] = steps_in(seconds, new_model(trial), schedule, data, trial)
-    settings = made(Settings, chosen, **base)
-    updates = train(new_model(settings), schedule, data, settings, state=state)
-    title = f"{name} on {device}"
-    for update in progress(updates, total=settings.steps - done, label=title):
-        last_update = update
-    record = {"data": f"{name}, {len(data.x):,} images", "machine": machine(device)}
-    write_trained(out, last_update, schedule, data, settings, record)
-    state.unlink(missing_ok=True)
-
-
-def write_trained(out: Path, update, schedule, data, settings, record: dict) -> None:
-    """Save what training gave, with its record, and say so."""
-    loss = round(float(update.losses[-1000:].mean()), 5)
-    save(
-        out,
-        update.ema,
-        schedule,
-        data.names,
-        tuple(data.x.shape[1:]),
-        **record,
-        fingerprint=fingerprint(data.x, data.c),
-        steps=settings.steps,
-        images_seen=settings.steps * settings.batch_size,
-        seconds=round(update.seconds),
-        loss=loss,
-        loss_curve=[round(float(v.mean()), 5) for v in update.losses.chunk(100)],
-        settings=asdict(settings),
-    )
-    print(f"{out}: {out.stat().st_size:,} bytes, loss {loss:.4f}")
-
-
-def places(chosen: argparse.Namespace) -> tuple[str, Path, Path]:
-    """What a run is called, where its checkpoint goes, and where its state."""
-    own = chosen.out and chosen.state  # then any folder's name will do
-    name = Path(chosen.dataset).resolve().name if own else label(chosen.dataset)
-    out = chosen.out or CHECKPOINTS / f"{name}.safetensors"
-    state = chosen.state or STATES / f"{name}.safetensors"
-    if out.suffix != ".safetensors" or out.resolve() == state.resolve():
-        refuse("--out", "a .safetensors file, not --state's,", str(out))
-    if out.exists() and not state.exists() and not chosen.overwrite:
-        raise ValueError(
-            f"--out: {out} is there already; give another --out, or --overwrite to "
-            "replace it"
-        )
-    return name, out, state
-
-
-def steps_in(seconds: float, model, schedule, data, settings: Settings) -> int:
-    """How many updates fit into so many seconds, measured over 30 of them."""
-    if not 0 < seconds < 1e7:
-        refuse("--minutes", "a number above 0", seconds / 60)
-    updates = islice(train(model, schedule, data, settings), 35)
-    times = [time.perf_counter() for _ in updates]
-    return max(1, round(seconds * 30 / (times[-1] - times[4])))
+    if chosen.preview_every is not None:
+        chosen.preview_every = whole(1)("--preview-every", chosen.preview_every)
+    chosen.dataset = runs.trained_on(chosen)
+    out, state = runs.places(chosen)
+    chosen.keeps.append(state)
+    device = device_of(chosen)
+    with locked(out):
+        runs.refuse_to_replace(out, chosen)
+        runs.run(chosen, runs.work_of(chosen, device), out, state)
 
 
 # evaluate
@@ -265,24 +155,27 @@ def evaluate_flags(options: argparse.ArgumentParser) -> None:
 def run_evaluate(chosen: argparse.Namespace) -> None:
     """Judge samples over all steps, η and guidance; write JSON and a chart."""
     experiment = made(Experiment, chosen)
-    device = usable(chosen.device or best_device())
-    if chosen.dataset is None and chosen.checkpoint.endswith(".safetensors"):
-        refuse("--dataset", "the data that the checkpoint was trained on", None)
+    device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
+    name = chosen.dataset or chosen.checkpoint
+    if name not in BUILT_IN and not located(name).is_dir():
+        refuse("--dataset", "the folder that the checkpoint was trained on", name)
     for steps in experiment.steps:
         whole(1, checkpoint.schedule.T)("--steps", steps)
     if chosen.out and chosen.out.suffix != ".json":
         refuse("--out", "a .json file", str(chosen.out))
-    name = chosen.dataset or chosen.checkpoint
     data = sources.dataset(name, like=checkpoint)
     unseen = None
     if name in BUILT_IN:
         unseen = sources.dataset(name, like=checkpoint, unseen=True)
-    out = chosen.out or RESULTS / f"{label(name)}.json"
+    called = label_of(checkpoint_file(chosen.checkpoint), CHECKPOINTS)
+    out = located(chosen.out or RESULTS / f"{called}.json", "--out")
+    chosen.keeps.append(out)
     judge = judge_for(name, like=checkpoint)
     about = {"machine": machine(device), "name": str(chosen.checkpoint)}
     work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
-    *_, result = progress(work, sampler_steps(experiment), f"{name} on {device}")
+    title = f"{located(name).name} on {device}"
+    *_, result = progress(work, sampler_steps(experiment), title)
     write_bytes(out.with_suffix(".png"), chart(result, experiment.guidance[0]))
     for scale in experiment.guidance:
         print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
@@ -306,8 +199,10 @@ def card_flags(options: argparse.ArgumentParser) -> None:
 def run_card(chosen: argparse.Namespace) -> None:
     """Measure what the model card of a shipped checkpoint says, and write it."""
     settings = made(card.CardSettings, chosen)
-    device = usable(chosen.device or best_device())
+    device = device_of(chosen)
     who = card.subject(chosen.checkpoint, load(chosen.checkpoint, device))
+    parts = ("table", "guidance", "inversion")
+    chosen.keeps.extend(who.file(f"{part}.json") for part in parts)
     judge = card.ensure_judge(who)
     if "table" in settings.parts:
         for experiment in card.table_experiments(settings.n_samples):
@@ -346,7 +241,7 @@ def run_info(chosen: argparse.Namespace) -> None:
     model, schedule = found.model, found.schedule
     about = {
         "images": found.image_shape,
-        "classes": found.context,
+        "classes": found.context or "none",
         "width": model.width,
         "weights": sum(p.numel() for p in model.parameters()),
         "T": schedule.T,
@@ -354,13 +249,14 @@ def run_info(chosen: argparse.Namespace) -> None:
         **found.meta,
     }
     if chosen.json:
-        print(json.dumps(about, indent=1, ensure_ascii=False))
+        print(json.dumps(about, indent=1))  # plain letters, whatever the terminal
         return
     about.pop("loss_curve", None)
     for name, value in about.items():
         values = value if isinstance(value, tuple | list) else [value]
         if isinstance(value, dict):
-            values = [f"{key} {setting}" for key, setting in value.items()]
+            given = {k: v for k, v in value.items() if v is not None}
+            values = [f"{key} {setting}" for key, setting in given.items()]
         print(f"{name:12} {', '.join(map(str, values))}")
 
 
@@ -369,7 +265,7 @@ def run_info(chosen: argparse.Namespace) -> None:
 TRAIN_EXAMPLES = """\
   python -m lesson_utils train --dataset sprites --minutes 10 --out mine.safetensors
   python -m lesson_utils train --dataset my/pets --size 32
-  python -m lesson_utils train --dataset mnist --steps 15000 --batch-size 64
+  python -m lesson_utils train --from my/pets --minutes 30 --out longer.safetensors
 """
 EVALUATE_EXAMPLES = """\
   python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1

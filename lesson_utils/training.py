@@ -1,8 +1,7 @@
 """DDPM's objective and the training loop, as a generator."""
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -13,12 +12,21 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .optimiser import Muon
 from .schedule import Schedule
-from .support.checked import checked, fit, flag, instance, optional, real, tensor, whole
-from .support.files import fingerprint, write_tensors
+from .support.checked import (
+    checked,
+    fit,
+    flag,
+    instance,
+    optional,
+    real,
+    whole,
+)
+from .support.files import fingerprint
 from .support.rules import (
     a_generator,
     a_network,
     a_schedule,
+    context_of,
     images,
     loss_rule,
     pictures_for,
@@ -26,7 +34,7 @@ from .support.rules import (
     state_path,
     weights_rule,
 )
-from .support.state import live_tensors, load_state
+from .support.state import Keeper, live_tensors
 
 
 class Update(NamedTuple):
@@ -73,11 +81,27 @@ class Settings:
     seed: Annotated[int, seed_rule, "of weights, times and noise"] = 0
 
 
+def images_to_noise(name: str, value: object, call) -> Tensor:
+    """Images in float32 or better: in bfloat16 a little noise would vanish."""
+    x0 = images(name, value, call)
+    return x0.to(torch.promote_types(x0.dtype, torch.float32))
+
+
+def network_of_any_type(name: str, value: object, call) -> Callable:
+    """A network that takes images of x0's type, whatever that of its weights is."""
+    model, x0 = a_network(name, value, call), call["x0"]
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    kind = next(iter(weights), x0).dtype
+    if kind == x0.dtype:
+        return model
+    return lambda x, t, c=None: model(x.to(kind), t, c)
+
+
 @checked(
-    model=a_network,
+    x0=images_to_noise,
+    c=context_of,
+    model=network_of_any_type,
     schedule=a_schedule,
-    x0=images,
-    c=optional(tensor("B K")),
     context_dropout=real("[0, 1]"),
     gamma=real("[0, inf)"),
     generator=a_generator,
@@ -97,7 +121,8 @@ def diffusion_loss(
     and, in a share context_dropout of them, a context of zeros, so that guidance has
     both to push apart (alg. 1 there). gamma: above 0, times with little noise, where no
     image is decided, count less, by (1 - alpha_bar)^gamma: P2 weighting (Choi et al.
-    2022, eq. 8) with k = 1. generator: on the CPU, whatever the device.
+    2022, eq. 8) with k = 1. generator: on the CPU, whatever the device. The noise and
+    the loss are float32 for a model in bfloat16 too, which sees x_t in its own type.
     Raises ValueError for arguments that make no sense, as all of training does.
     """
     B, device = len(x0), x0.device
@@ -154,6 +179,7 @@ def train_step(
     settings=instance(Settings, "Settings(…)"),
     state=state_path,
     save_seconds=real("[0, inf)"),
+    start=optional(instance(str, "a text or None")),
 )
 def train(
     model: nn.Module,
@@ -162,6 +188,7 @@ def train(
     settings: Settings = Settings(),
     state: str | Path | None = None,
     save_seconds: float = 30.0,
+    start: str | None = None,
 ) -> Iterator[Update]:
     """Train the model in place; yields an Update after each of settings.steps.
 
@@ -169,37 +196,34 @@ def train(
     clipped to norm 1, an exponential moving average (EMA) of the weights; batches,
     times and noise depend on the seed and the step alone. state: a file from which an
     unfinished run of the same model, data and settings goes on, written every
-    save_seconds until the last update.
-    Raises ValueError, at the call, for arguments that make no sense.
+    save_seconds until the last update, and when the run is stopped before it: Ctrl-C
+    waits for the end of an update. start: what the model's weights are of, if they are
+    not fresh; a state must be of the same.
+    Raises ValueError, at the call, for arguments that make no sense, or if another
+    training has the state; FloatingPointError if the loss is no finite number any more.
     """
     model.to(memory_format=torch.channels_last)
     optimiser = Muon(model.parameters(), lr=settings.learning_rate)
     average = get_ema_multi_avg_fn(settings.ema_decay)
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
     losses = torch.zeros(settings.steps, device=next(model.parameters()).device)
-    live = live_tensors(model, ema, optimiser, losses)
     made_of = asdict(settings)
     made_of["data"] = fingerprint(data.x, data.c)
     made_of["schedule"] = fingerprint(schedule.alpha_bar)
-    first, before = 0, 0.0
-    if state is not None and state.exists():
-        first, before = load_state(state, live, made_of)
+    made_of["start"] = start
+    live = live_tensors(model, ema, optimiser, losses)
+    keeper = Keeper(state, live, made_of, save_seconds)
 
     def loop() -> Iterator[Update]:
-        started, saved = time.monotonic() - before, before
-        for step in range(first, settings.steps):
-            loss = one_loss(model, schedule, data, settings, step)
-            peak, warmup = settings.learning_rate, settings.warmup
-            rate = learning_rate(step, settings.steps, peak, warmup)
-            train_step(model, ema, optimiser, loss, rate)
-            losses[step] = loss.detach()
-            seconds = time.monotonic() - started
-            done = step + 1
-            if state and seconds - saved >= save_seconds and done < settings.steps:
-                record = {"settings": made_of, "step": done, "seconds": seconds}
-                write_tensors(state, live, record)
-                saved = seconds
-            yield Update(done, losses[:done], seconds, ema)
+        with keeper:
+            for step in range(keeper.done, settings.steps):
+                with keeper.update():
+                    loss = one_loss(model, schedule, data, settings, step)
+                    peak, warmup = settings.learning_rate, settings.warmup
+                    rate = learning_rate(step, settings.steps, peak, warmup)
+                    train_step(model, ema, optimiser, loss, rate)
+                    losses[step] = loss.detach()
+                yield Update(step + 1, losses[: step + 1], keeper.seconds, ema)
 
     return loop()
 
@@ -209,7 +233,8 @@ def one_loss(model, schedule, data, settings: Settings, step: int) -> Tensor:
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     batch = torch.randint(len(data.x), (settings.batch_size,), generator=generator)
     weight = next(model.parameters())
-    x0, c = data.x[batch].to(weight), data.c[batch].to(weight)
+    x0 = data.x[batch].to(weight.device, torch.float32)
+    c = data.c[batch].to(weight)
     model.train()  # whatever a preview in between has set
     with torch.autocast(weight.device.type, torch.bfloat16, enabled=settings.bfloat16):
         return diffusion_loss(

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import shlex
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,58 @@ def test_the_average_of_training_is_saved_to_a_path_at_home(
 def test_what_is_no_checkpoint_is_said_with_those_that_are(name):
     with pytest.raises(ValueError, match="^name_or_path: no checkpoint .*sprites"):
         load(name)
+
+
+@pytest.mark.parametrize(
+    "given", ["checkpoints/sprites", "checkpoints/sprites.safetensors"]
+)
+def test_a_shipped_one_is_found_by_its_path_from_any_folder(
+    tmp_path, monkeypatch, given
+):
+    monkeypatch.chdir(tmp_path)
+    assert load(given).meta == load(Path(given)).meta == load("sprites").meta
+
+
+def test_a_path_may_lack_its_ending_and_two_answers_are_none(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lesson_utils.checkpoint.CHECKPOINTS", tmp_path / "checkpoints")
+    monkeypatch.chdir(path.parent)
+    for given in ("model", path.with_suffix(""), "model.safetensors", "../deep/model"):
+        assert contents(load(given)) == contents(load(path))
+    other = tmp_path / "checkpoints/model.safetensors"
+    save(other, small_model(), SCHEDULE, ("a", "b"), (1, 8, 8))
+    with pytest.raises(ValueError, match="'model' may be one of ") as said:
+        load("model")
+    assert f"{other}, {path}" in str(said.value)
+    assert load(other).context == ("a", "b")
+    assert load("model.safetensors").context == NAMES  # a file that is named
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("spirtes", "sprites"),
+        ("Sprites", "sprites"),
+        ("a/sprite.safetensors", "sprites"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_said(given, meant, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"{given}' .did you mean '{meant}'.*there are"
+    ):
+        load(given)
+
+
+def test_what_to_run_for_a_folder_can_be_pasted_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "it's mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint .*; train one: python") as said:
+        load("it's mine")
+    assert shlex.split(str(said.value).split("--dataset ")[1]) == [
+        str(tmp_path / "it's mine")
+    ]
 
 
 def test_what_load_would_refuse_is_not_saved(model, tmp_path):
@@ -145,6 +198,13 @@ def test_damage_is_refused_or_harmless(path, which, n):
     assert refused > 0.9 * n
     path.write_bytes(whole)
     assert contents(load(path)) == good
+
+
+def test_names_that_prompts_cannot_tell_apart_are_not_saved(tmp_path):
+    for names in (("Cat", "cat"), ("t-shirt", "t shirt"), ("0.5", "a")):
+        with pytest.raises(ValueError, match="^context: a class name that"):
+            save(tmp_path / "x.safetensors", small_model(), SCHEDULE, names)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_changed_record_is_refused(path):

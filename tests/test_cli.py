@@ -17,6 +17,7 @@ from lesson_utils.quality.experiment import Experiment
 from lesson_utils.quality.judge import Judge, judge_for, save_judge
 from lesson_utils.quality.metrics import reference
 from lesson_utils.quality.report import table
+from lesson_utils.support.flags import made
 
 DATA, UNSEEN = small_data(40, classes=3, seed=1), small_data(30, classes=3, seed=2)
 
@@ -96,6 +97,7 @@ OPTIONS = {
     "--seed=-1": "--seed: a whole number",
     "--out=r.txt": "--out: a .json file",
     "--device=none": "device: one of this machine",
+    "--device=99": "device: one of this machine",
 }
 WRONG = [(command, word, "--help") for command, word in USAGE.items()]
 WRONG += [("card --parts=frob", "--parts: 'table' or", "")]
@@ -120,11 +122,11 @@ def test_what_is_wrong_is_said_in_a_line_before_any_work(
 
 def test_a_flag_for_each_field_with_its_default():
     chosen = cli.parser().parse_args(["evaluate"])
-    assert cli.made(Experiment, chosen) == Experiment()
+    assert made(Experiment, chosen) == Experiment()
     given = "--steps 2,8 --eta 0,1,sigma-hat --guidance 2 --n-samples 12 --seed 3"
     chosen = cli.parser().parse_args(["evaluate", *given.split()])
     expected = Experiment((2, 8), (0, 1, "sigma-hat"), 2, 12, 3)
-    assert cli.made(Experiment, chosen) == expected
+    assert made(Experiment, chosen) == expected
 
 
 def test_evaluate_writes_table_and_chart(tiny, tmp_path, capsys):

@@ -1,9 +1,11 @@
 """support: arguments above a function, files that appear whole, devices."""
 
 import dataclasses
+import errno
 import inspect
 import json
 import os
+import re
 import shutil
 from fractions import Fraction
 from typing import Annotated
@@ -13,9 +15,9 @@ import pytest
 import torch
 from small import small_data, small_model
 
-from lesson_utils import Settings
+from lesson_utils import Settings, load
 from lesson_utils.support import checked as kinds
-from lesson_utils.support import files, rules
+from lesson_utils.support import files, flags, rules
 from lesson_utils.support.checked import (
     Call,
     checked,
@@ -257,11 +259,11 @@ def test_nothing_is_checked_while_torch_compiles(monkeypatch):
 # Devices; test_devices.py has the samplers on a GPU
 
 
-def test_context_takes_the_type_of_the_images_and_images_have_the_networks():
+def test_contexts_and_images_take_the_type_of_the_network():
     model, t, c = small_model(lively=True).double(), torch.ones(2), torch.ones(2, 2)
-    assert torch.equal(model(X.double(), t, c), model(X.double(), t, c.double()))
-    with pytest.raises(ValueError, match="x: a tensor of the model's type torch.f"):
-        model(X, t, c)
+    expected = model(X.double(), t, c)
+    assert torch.equal(expected, model(X.double(), t, c.double()))
+    assert torch.equal(expected, model(X, t, c)) and expected.dtype == torch.double
     with torch.autocast("cpu", torch.bfloat16):
         assert small_model()(X.bfloat16(), t, c).shape == X.shape
 
@@ -271,6 +273,25 @@ def test_a_device_is_usable_or_refused_by_name():
     assert usable(best_device()).type == best_device()
     with pytest.raises(ValueError, match="device: one of this machine, such as"):
         usable(["cpu"])  # for more that is none see test_arguments.py
+    with pytest.raises(ValueError, match="device: one of this machine.* got True"):
+        usable(True)
+
+
+def test_a_number_is_a_gpu_and_never_the_cpu(monkeypatch):
+    """As torch has it: 0 is the first one."""
+    asked, empty = [], torch.empty
+
+    def no_gpu(*size, device):
+        asked.append(device)
+        if device == 0:
+            raise AssertionError("Torch not compiled with CUDA enabled")
+        return empty(*size, device="meta" if device == 1 else device)
+
+    monkeypatch.setattr(torch, "empty", no_gpu)
+    with pytest.raises(ValueError, match="device: one of this .*CUDA.* got 0"):
+        load("sprites", 0)
+    assert usable(1).type == "meta" and usable(None).type == "cpu"
+    assert asked == [0, 1, "cpu"]
 
 
 @pytest.mark.parametrize(
@@ -288,6 +309,9 @@ def test_a_figure_names_its_machine(monkeypatch):
     assert f"{torch.get_num_threads()} CPU threads" in machine("cpu")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     assert machine("cuda").startswith("Some GPU, Python 3.")
+    for device in ("mps", "xpu", torch.device("mps", 0)):
+        assert machine(device).startswith(("the GPU of ", "xpu of "))
+        assert "CPU threads" not in machine(device)
 
 
 # Files
@@ -334,13 +358,101 @@ def test_paths_are_located_and_labelled(tmp_path, monkeypatch):
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     assert located("a/../b") == located(tmp_path / "b") == located("~/b")
-    assert label("some where/My Pets/") == "My Pets"
-    assert (files.ROOT / "Makefile").exists()
+    mine = label("some where/My Pets/")
+    assert (
+        mine
+        == label(tmp_path / "some where/x/../My Pets")
+        == label("~/some where/My Pets")
+    )
+    assert re.fullmatch("My Pets-[0-9a-f]{6}", mine)
+    assert label("else where/My Pets") != mine and len(label("a" * 300)) == 47
     for name in files.BUILT_IN:
         assert label(name) == name
-        for folder in (f"own/{name}", tmp_path / name.upper()):
-            with pytest.raises(ValueError, match="name_or_path: .* rename it"):
-                label(folder)
+        assert label(f"own/{name}") != label(tmp_path / name) != name
     for wrong in (3, None, "", "a\0b", ["a"]):
         with pytest.raises(ValueError, match="name_or_path: a name or a path is need"):
             label(wrong)
+
+
+def test_a_link_is_the_folder_that_it_leads_to(tmp_path):
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "there").symlink_to(tmp_path)
+    assert label(tmp_path / "there/pets") == label(tmp_path / "pets")
+
+
+def test_what_belongs_to_a_file_is_called_after_it(tmp_path):
+    assert files.label_of(tmp_path / "a.b.safetensors", tmp_path) == "a.b"
+    other = files.label_of(tmp_path / "a.b.safetensors", tmp_path / "home")
+    assert other == label(tmp_path / "a.b") and other.startswith("a.b-")
+
+
+@pytest.mark.parametrize(("system", "text"), [("linux", "'{}'"), ("win32", '"{}"')])
+def test_paths_can_be_pasted_from_any_folder(tmp_path, monkeypatch, system, text):
+    monkeypatch.chdir(tmp_path)
+    path, mine = str(tmp_path / "my pets"), tmp_path / "sprites"
+    monkeypatch.setattr(files.sys, "platform", system)
+    assert files.quoted("my pets") == files.quoted(path) == text.format(path)
+    assert files.quoted("sprites") == "sprites" and files.quoted(mine) == str(mine)
+
+
+def test_the_checksums_are_those_of_sha256sum(tmp_path):
+    (tmp_path / "judges").mkdir()
+    for name in ("sprites", "judges/mnist", "mine"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"abc")
+    files.write_checksums(tmp_path)
+    sums = (tmp_path / "SHA256SUMS").read_text(encoding="utf-8")
+    abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sums == f"{abc}  sprites.safetensors\n{abc}  judges/mnist.safetensors\n"
+
+
+def test_a_lock_is_for_one_and_leaves_nothing(tmp_path):
+    path = tmp_path / "deep" / "a.safetensors"
+    for _ in range(2):
+        with files.locked(path):
+            with pytest.raises(ValueError, match=f"{path}: another training is"):
+                files.locked(path).__enter__()
+            with files.locked(path.with_name("b.safetensors")):
+                assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_where_no_locks_are_known_one_does_without(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.FileLock, "acquire", fail)
+    number = errno.ENOLCK
+    with files.locked(tmp_path / "a"):
+        pass
+    number = errno.EACCES
+    with pytest.raises(OSError, match="a: cannot be written"):
+        files.locked(tmp_path / "a").__enter__()
+
+
+# Flags and words
+
+
+def test_flags_come_from_the_types_of_the_fields():
+    text = kinds.optional(kinds.instance(str, "a text"))
+    row_of_texts = kinds.optional(each(text))
+
+    @checked()
+    @dataclasses.dataclass(frozen=True)
+    class Plan:
+        steps: Annotated[tuple, each(whole(1)), "how many"] = (10, 20)
+        names: Annotated[tuple[str, ...] | None, row_of_texts, "of classes"] = None
+        colour: Annotated[str | None, text, "behind"] = None
+        size: Annotated[int | None, kinds.optional(whole(4)), "of images"] = None
+        grey: Annotated[bool | None, kinds.optional(kinds.flag), "one channel"] = None
+
+    options = flags.OneLineParser(prog="plan")
+    flags.add_settings(options, Plan)
+    assert flags.made(Plan, options.parse_args([])) == Plan()
+    given = "--steps 5,6 --names 1,cat,007 --colour 000000 --size 8 --grey".split()
+    made = flags.made(Plan, options.parse_args(given))
+    assert made == Plan((5, 6), ("1", "cat", "007"), "000000", 8, True)
+    base = flags.made(Plan, options.parse_args(["--size=12"]), size=4, colour="red")
+    assert (base.size, base.colour) == (12, "red")
+    with pytest.raises(ValueError, match="^--size: a whole number of 4 or more"):
+        flags.made(Plan, options.parse_args(["--size=2"]))
+    assert "how many; default 10,20" in " ".join(options.format_help().split())

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,7 @@ from small import OTHER, SCHEDULE, small_data, small_model, small_run
 from lesson_utils import Schedule, Settings, load, save
 from lesson_utils.cli import main
 from lesson_utils.support.files import write_tensors
-from lesson_utils.support.state import read_state
+from lesson_utils.support.state import interrupts_wait, read_state
 
 STEPS = 120
 
@@ -40,14 +41,16 @@ def say(*words):
 def run(state: str, how: str) -> None:
     """A run as a user starts it, which says how far it is, and at its end its digest.
 
-    how: "save" after each update, "die" while writing its second state (no time to
-    clean up), "full" with a disk on which only 1 MB fits, or "plain", with no state.
+    how: "save" after each update, "seldom" only when stopped, "die" while writing its
+    second state (no time to clean up), "full" with a disk on which only 1 MB fits, or
+    "plain", with no state.
     """
     if how == "full":
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-    files = None if how == "plain" else {"state": state, "save_seconds": 0}
+    seconds = 1e9 if how == "seldom" else 0
+    files = None if how == "plain" else {"state": state, "save_seconds": seconds}
     model = small_model()
     try:
         for update in small_run(model, steps=STEPS, files=files):
@@ -57,6 +60,9 @@ def run(state: str, how: str) -> None:
                 say("update", update.step)
     except OSError as problem:
         say("OSError", problem)
+        return
+    except KeyboardInterrupt:
+        say("stopped")
         return
     digest = hashlib.sha256(update.losses.numpy().tobytes())
     for module in (model, update.ema):
@@ -119,6 +125,7 @@ def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
     """Bit for bit."""
     state = tmp_path / "run" / "state.safetensors"
     part = state.with_name(f".{state.name}.part")
+    lock = state.with_name(f".{state.name}.lock")
     server.start("none", "plain")
     [[_, expected]] = server.rest()
 
@@ -140,7 +147,7 @@ def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
         reached.append(numbers[-1])
         half_written += part.exists()
         left = {path.name for path in state.parent.iterdir()}
-        assert left <= {state.name, part.name} and state.exists()
+        assert left <= {state.name, part.name, lock.name} and state.exists()
         read_state(state)  # whole, at any moment
     assert begun[0] == 1 and min(begun[1:]) > 1  # the others went on from the middle
     assert len(set(reached)) >= 15 and reached == sorted(reached)
@@ -153,6 +160,61 @@ def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
     *_, (word, digest) = server.rest()
     assert word == "end" and digest == expected
     assert [path.name for path in state.parent.iterdir()] == [state.name]
+
+
+def test_ctrl_c_saves_the_state_after_the_update_and_nothing_is_lost(server, tmp_path):
+    """Bit for bit, though the state is written only when the run is stopped."""
+    state, draw, done = tmp_path / "state.safetensors", random.Random(1), 0
+    server.start("none", "plain")
+    [[_, expected]] = server.rest()
+    for _ in range(5):
+        pid = server.start(state, "seldom")
+        said = [server.read() for _ in range(draw.randint(1, 6))]
+        time.sleep(draw.random() * 0.02)  # somewhere in an update
+        os.kill(pid, signal.SIGINT)
+        *more, last = server.rest()
+        assert last == ["stopped"] and int(said[0][1]) == done + 1
+        told = [int(number) for _, number in said + more]
+        done = read_state(state)[1]["step"]
+        assert told[-1] <= done <= told[-1] + 1  # the update that was being made counts
+    server.start(state, "seldom")
+    *_, (word, digest) = server.rest()
+    assert word == "end" and digest == expected
+
+
+def test_ctrl_c_goes_through_after_an_update_or_at_once_without_one():
+    made = []
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        signal.raise_signal(signal.SIGINT)
+        made.append("whole")
+    assert made == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with ThreadPoolExecutor(1) as pool:  # Ctrl-C does not reach another thread
+        [update] = pool.submit(lambda: list(small_run(steps=1))).result()
+    assert update.step == 1
+
+
+def test_one_training_at_a_time_and_a_killed_one_blocks_nobody(server, tmp_path):
+    state = tmp_path / "state.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    pid = server.start(state, "save")
+    assert server.read()[0] == "update"
+    why = r"state\.safetensors: another training is writing it now"
+    with pytest.raises(ValueError, match=why):
+        small_run(steps=STEPS, files=files)
+    os.kill(pid, signal.SIGKILL)
+    server.rest()
+    assert len(list(tmp_path.iterdir())) > 1  # its lock file, which nobody holds
+    first = small_run(steps=STEPS, files=files)
+    begun = next(first).step
+    assert begun > 1
+    later = small_run(steps=STEPS, files=files)  # a cell that is run again
+    assert next(later).step == begun + 1
+    with pytest.raises(ValueError, match="state: a later run goes on from"):
+        next(first)
+    del first, later
+    assert [path.name for path in tmp_path.iterdir()] == [state.name]
+    assert read_state(state)[1]["step"] == begun + 1
 
 
 # Disks and folders that take nothing
@@ -244,9 +306,9 @@ def test_a_write_that_fails_anywhere_keeps_the_last_good_file(
             why = rf"{name}\.safetensors: cannot be written .*space"
             with pytest.raises(OSError, match=why):
                 write()
-        assert "out.safetensors: cannot be" in desk.refuses(capsys)
+        assert "out.safetensors: cannot be" in desk.refuses(capsys, "--overwrite")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert desk.command() == 0  # with room again, it goes on
+    assert desk.command("--overwrite") == 0  # with room again, it goes on
     assert load(desk.out).meta["steps"] == 9 and not desk.state.exists()
 
 

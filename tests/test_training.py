@@ -4,18 +4,29 @@ import gc
 import json
 import math
 import re
+import shlex
 import typing
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, asdict, fields
 from itertools import count, islice
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small import OTHER, SCHEDULE, small_data, small_folder, small_model, small_run
 
-from lesson_utils import Settings, dataset, diffusion_loss, learning_rate, load
+from lesson_utils import (
+    Schedule,
+    Settings,
+    dataset,
+    diffusion_loss,
+    learning_rate,
+    load,
+)
 from lesson_utils.cli import main
 from lesson_utils.data import same_data
-from lesson_utils.support.files import fingerprint, read_tensors
+from lesson_utils.support.files import fingerprint, label, locked, read_tensors
 from lesson_utils.support.state import read_state
 
 NAMES = [field.name for field in fields(Settings)]
@@ -76,6 +87,13 @@ def test_learning_rate_rises_and_falls():
 # Settings
 
 
+def test_whole_settings_in_another_type_train_too():
+    given = {"steps": 3.0, "batch_size": np.float32(4), "seed": torch.tensor(1.0)}
+    [*_, a] = small_run(**given, warmup=2.0)
+    [*_, b] = small_run(steps=3, batch_size=4, seed=1, warmup=2)
+    assert torch.equal(a.losses, b.losses)
+
+
 def test_settings_are_frozen_and_go_through_json():
     for settings in (Settings(), OTHER):
         assert Settings(**json.loads(json.dumps(asdict(settings)))) == settings
@@ -133,10 +151,14 @@ def test_same_seed_same_weights_and_global_rng_untouched():
 
 
 @pytest.mark.parametrize(
-    ("stop", "shared"), [(1, False), (4, False), (11, False), (4, True)]
+    ("stop", "shared", "every"),
+    [(1, False, 0), (4, False, 0), (11, False, 0), (4, True, 0), (5, False, 1e9)],
 )
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop, shared):
-    """Also of a model of one's own, two layers of which share their weights."""
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop, shared, every):
+    """Also of a model of one's own, two layers of which share their weights.
+
+    Whoever stops asking for updates has them in the state.
+    """
     state = tmp_path / "run" / "state.safetensors"
 
     def run(seed=0, files=None):
@@ -147,7 +169,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, stop, shared):
             yield update, model
 
     *_, (end, straight) = run()
-    files = {"state": state, "save_seconds": 0}
+    files = {"state": state, "save_seconds": every}
     list(islice(run(files=files), stop))
     updates = list(run(9, files))  # its own weights must not matter
     update, resumed = updates[-1]
@@ -166,13 +188,16 @@ def test_a_state_records_its_run(tmp_path):
     data, known = small_data(), record["settings"]
     assert known.pop("data") == fingerprint(data.x, data.c)
     assert known.pop("schedule") == fingerprint(SCHEDULE.alpha_bar)
+    assert known.pop("start") is None
     assert Settings(**known) == OTHER
     assert (record["step"], record["seconds"]) == (1, update.seconds)
 
 
 def test_the_state_is_written_at_least_every_save_seconds(tmp_path, monkeypatch):
     clock = count(0, 10)  # every look at the clock is ten seconds later
-    monkeypatch.setattr("lesson_utils.training.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(
+        "lesson_utils.support.state.time.monotonic", lambda: next(clock)
+    )
     state, written = tmp_path / "s.safetensors", []
     for _ in small_run(steps=9, files={"state": state, "save_seconds": 30}):
         if state.exists():
@@ -186,6 +211,81 @@ def test_bfloat16_trains_too():
     assert update.losses.isfinite().all() and model.stem.weight.dtype == torch.float32
     *_, exact = small_run(steps=3)
     assert 0 < (update.losses - exact.losses).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.half, torch.double])
+def test_the_loss_of_a_model_in_another_type_is_that_in_float32(kind):
+    """The noise of the first times too, which in bfloat16 would be none."""
+    x0, c, seen = torch.zeros(40, 1, 8, 8), small_data().c, []
+    early = Schedule(SCHEDULE.alpha_bar[:6])
+
+    def loss_of(model, x0, c):
+        g = torch.Generator().manual_seed(3)
+        model.register_forward_pre_hook(lambda model, given: seen.append(given))
+        return diffusion_loss(model, early, x0, c, gamma=0.5, generator=g)
+
+    expected = loss_of(small_model(lively=True), x0, c).item()
+    for images in (x0, x0.to(kind)):
+        model = small_model(lively=True).to(kind)
+        loss = loss_of(model, images, c.to(kind))
+        loss.backward()
+        x, t, _ = seen[-1]
+        assert loss.item() == pytest.approx(expected, rel=0.02)
+        assert x.dtype == kind and 0.02 < x.std() < 0.05
+        assert torch.equal(t, seen[0][1]) and t.dtype == torch.float32
+        assert model.stem.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_contexts_that_are_no_numbers_are_refused(value):
+    data = small_data()
+    with pytest.raises(ValueError, match="^c: a tensor of finite numbers"):
+        diffusion_loss(small_model(), SCHEDULE, data.x, data.c * value)
+
+
+@pytest.mark.parametrize(
+    ("every", "part", "noticed", "kept"),
+    [
+        (None, "model", 100, None),  # looked for now and then
+        (0, "model", 61, 60),  # and before each writing
+        (1e9, "model", 100, None),
+        (0, "ema", 61, 60),
+    ],
+)
+def test_training_that_has_lost_its_way_stops_soon_and_keeps_no_nan(
+    tmp_path, every, part, noticed, kept
+):
+    state = tmp_path / "state.safetensors"
+    files = None if every is None else {"state": state, "save_seconds": every}
+    model, seen = small_model(), []
+    with pytest.raises(FloatingPointError) as problem:
+        for update in small_run(model, steps=300, files=files):
+            seen.append(update.step)
+            if update.step == 60:
+                module = model if part == "model" else update.ema.module
+                torch.nn.init.constant_(module.stem.bias, math.nan)
+    assert seen[-1] == noticed - 1
+    assert "loss: no finite number at update 61, so training stops" in str(
+        problem.value
+    )
+    assert "try a learning_rate below 0.003" in str(problem.value)
+    assert state.exists() is bool(kept)
+    if kept:
+        assert read_state(state)[1]["step"] == kept
+        assert f"update {kept} is kept in {state}: move it away" in str(problem.value)
+
+
+def test_the_end_is_no_nan_and_a_stop_after_one_keeps_none(tmp_path):
+    state = tmp_path / "state.safetensors"
+    files = {"state": state, "save_seconds": 1e9}
+    for steps, stop in ((6, 9), (9, 5)):
+        model = small_model()
+        ended = pytest.raises(FloatingPointError) if stop > steps else nullcontext()
+        with ended:
+            for update in islice(small_run(model, steps=steps, files=files), stop):
+                if update.step == 3:
+                    torch.nn.init.constant_(model.stem.bias, math.inf)
+        assert not state.exists()
 
 
 def test_data_in_float64_trains_too():
@@ -214,9 +314,10 @@ def train_by(*arguments) -> int:
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """Checkpoints and states go into tmp_path, and sprites are small data."""
-    for place in ("cli.CHECKPOINTS", "checkpoint.CHECKPOINTS"):
-        monkeypatch.setattr(f"lesson_utils.{place}", tmp_path / "checkpoints")
-    monkeypatch.setattr("lesson_utils.cli.STATES", tmp_path / "states")
+    for place in ("cli", "runs", "checkpoint"):
+        folder = tmp_path / "checkpoints"
+        monkeypatch.setattr(f"lesson_utils.{place}.CHECKPOINTS", folder)
+    monkeypatch.setattr("lesson_utils.runs.STATES", tmp_path / "states")
     monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": small_data})
     return tmp_path
 
@@ -253,14 +354,121 @@ def test_the_command_line_trains_and_saves(home, capsys):
 
 
 def test_a_finished_checkpoint_is_not_overwritten_unless_one_says_so(home, refused):
-    """Neither one's own nor, by default, the one that ships."""
+    """Neither one's own nor, by default, the one that ships; a state changes nothing.
+
+    What to do can be pasted, from whatever folder.
+    """
     shipped = home / "checkpoints/sprites.safetensors"
     assert train_by("--steps", "2") == 0
     before = shipped.read_bytes()
-    assert "is there already" in refused("--steps", "3")
+    files = {"state": home / "states/sprites.safetensors", "save_seconds": 0}
+    for more in (0, 2):
+        list(islice(small_run(steps=4, files=files), more))
+        line = refused("--steps", "4")
+        assert f"--out: {shipped} is there already" in line and "--overwrite" in line
+        assert shipped.read_bytes() == before
+    files["state"].unlink()
+    command = "python -m lesson_utils train "
+    pasted = shlex.split(line[line.index(command) + len(command) :])
+    assert train_by(*pasted, "--steps", "3") == 0
+    longer = load(home / "checkpoints/sprites-longer.safetensors").meta
+    assert longer["from"] == {"file": shipped.name, "images_seen": 8, "seconds": 0}
+    assert (longer["steps"], longer["images_seen"]) == (3, 8 + 12)
+    assert len(longer["loss_curve"]) == 2 + 3
     assert shipped.read_bytes() == before
     assert train_by("--steps", "3", "--overwrite") == 0
     assert load(shipped).meta["steps"] == 3
+
+
+def test_training_longer_begins_with_the_weights_and_keeps_what_they_are(home, refused):
+    """Width, schedule and reading; the run that does so has a state of its own."""
+    pets, out = small_folder(home / "pets"), home / "longer.safetensors"
+    first = ["--dataset", pets, "--size", "8", "--steps", "3", "--background", "black"]
+    assert train_by(*first) == 0
+    begin = load(pets)
+    longer = ["--from", pets, "--out", out, "--steps", "2"]
+    assert "--width: with --from its own 16" in refused(*longer, "--width", "32")
+    assert train_by(*longer, "--learning-rate", "1e-6") == 0
+    end = load(out)
+    assert end.context == begin.context
+    assert end.image_shape == (3, 8, 8) and end.model.width == 16
+    assert end.meta["reading"] == begin.meta["reading"]
+    assert begin.meta["reading"]["background"] == "black"
+    for name, value in end.model.state_dict().items():
+        assert torch.allclose(value, begin.model.state_dict()[name], atol=1e-3), name
+    assert "--dataset: the data that --from" in refused("--from", out)
+
+
+def test_a_state_of_other_weights_is_refused(tmp_path):
+    state = tmp_path / "state.safetensors"
+    files = {"state": state, "save_seconds": 0}
+    list(islice(small_run(files=files | {"start": "a"}, steps=4), 2))
+    for start in (None, "b"):
+        with pytest.raises(ValueError, match=r"of another run \(start\)"):
+            small_run(files=files | {"start": start}, steps=4)
+    assert next(small_run(files=files | {"start": "a"}, steps=4)).step == 3
+
+
+@pytest.mark.parametrize("classes", [2, 0])
+def test_previews_are_written_while_it_trains_and_change_nothing(
+    home, capsys, monkeypatch, classes
+):
+    """Without classes too."""
+    data = small_data()
+    data = data._replace(c=data.c[:, :classes], names=data.names[:classes])
+    monkeypatch.setattr("lesson_utils.data.SOURCES", {"sprites": lambda: data})
+    plain, seen = home / "plain.safetensors", home / "seen.safetensors"
+    assert train_by("--steps", "5", "--out", plain) == 0
+    assert train_by("--steps", "5", "--out", seen, "--preview-every", "2") == 0
+    [folder] = (home / "states").glob("seen-*/")
+    assert f"{folder}: samples every 2 updates" in capsys.readouterr().out
+    assert sorted(p.name for p in folder.iterdir()) == ["000002.png", "000004.png"]
+    with Image.open(folder / "000004.png") as picture:  # 4 × 2 samples
+        assert picture.size[0] >= 4 * 32 and picture.size[1] >= 2 * 32
+    for name, value in load(plain).model.state_dict().items():
+        assert torch.equal(value, load(seen).model.state_dict()[name])
+
+
+def test_what_ctrl_c_leaves_is_said_truly(home, capsys, monkeypatch):
+    def stopped(*arguments):
+        assert train_by("--steps", "6", *arguments) == 130
+        return capsys.readouterr().err.strip()
+
+    def no_data(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def cut(updates, *more):
+        yield next(updates)
+        yield next(updates)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lesson_utils.runs.sources.dataset", no_data)
+        assert stopped() == "stopped; nothing was kept"
+    with monkeypatch.context() as patch:
+        patch.setattr("lesson_utils.runs.progress", cut)
+        state = home / "states/sprites.safetensors"
+        assert stopped() == f"stopped; the same command goes on from {state}"
+    assert read_state(state)[1]["step"] == 2
+    assert train_by() == 0
+    assert "goes on after update 2 of 6" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_is_one_line(home, refused, monkeypatch):
+    def wrong(model, *others):
+        return next(model.parameters()).sum() * math.nan
+
+    monkeypatch.setattr("lesson_utils.training.one_loss", wrong)
+    assert "loss: no finite number at update 1, " in refused("--steps", "3")
+    assert not list(home.glob("**/*.safetensors"))
+
+
+def test_one_command_at_a_time_writes_a_checkpoint(home, refused):
+    out = home / "m.safetensors"
+    with locked(out):
+        assert f"{out}: another training is writing it" in refused("--out", out)
+    assert train_by("--out", out, "--steps", "1") == 0
+    assert sorted(p.name for p in home.glob("*.*")) == ["m.safetensors"]
 
 
 def test_wrong_options_are_refused(home, refused):
@@ -277,6 +485,8 @@ def test_wrong_options_are_refused(home, refused):
         (["--device", "gpu"], "device: one of this machine"),
         (["--out", home / "m.pt"], "--out: a .safetensors file"),
         (["--out", home / "a.safetensors", "--state", home / "a.safetensors"], "--out"),
+        (["--preview-every", "0"], "--preview-every: a whole number of 1 or more"),
+        (["--from", "nowhere", "--dataset", "sprites"], "no checkpoint 'nowhere'"),
         (["--state", home], "a folder, where a file is needed"),
         (["--state", home / "state.safetensors"], "state.safetensors: not a readable"),
     ):
@@ -316,13 +526,13 @@ def test_every_setting_arrives(home):
 @pytest.mark.parametrize("name", ["sprites", "pets"])
 def test_the_command_line_goes_on(home, capsys, monkeypatch, refused, name):
     monkeypatch.chdir(small_folder(home / "pets").parent)
-    data, state = dataset(name), home / "states" / f"{name}.safetensors"
+    data, state = dataset(name), home / "states" / f"{label(name)}.safetensors"
     files = {"state": state, "save_seconds": 0}
     model = small_model(data.x.shape[1])
     list(islice(small_run(model, data, files=files, steps=6, warmup=3), 2))
     for setting in NAMES:  # not read and ignored
         assert f"({setting})" in refused("--dataset", name, *other(setting))
-    assert not (home / "checkpoints").exists()
+    assert not list(home.glob("checkpoints/*"))
     assert train_by("--dataset", name) == 0
     assert "goes on after update 2 of 6" in capsys.readouterr().out
     assert load(name).meta["steps"] == 6 and not state.exists()
@@ -346,37 +556,35 @@ def test_a_path_trains_and_loads(home, capsys, monkeypatch, kind, options, size,
     assert train_by("--dataset", path, "--steps", "3", *options) == 0
     said = capsys.readouterr()
     assert "my pets on cpu" in said.out + said.err and "some where/my" not in said.out
-    assert [p.name for p in home.glob("*/*.safetensors")] == ["my pets.safetensors"]
+    [file] = home.glob("*/*.safetensors")
+    assert re.fullmatch(r"my pets-[0-9a-f]{6}", file.stem)
     got = load(path)
     assert got.context == names and got.image_shape == (3, size, size)
     assert got.meta["data"] == "my pets, 8 images"
     assert same_data(dataset(path, like=got), got)
-    for same in ("my pets", home / path, f"{home / path}/"):
+    for same in (file.stem, home / path, f"{home / path}/"):
         assert load(same).meta == got.meta
     noise = torch.randn(2, *got.image_shape)
     assert got.model(noise, torch.ones(2), torch.eye(2)).shape == noise.shape
 
 
-@pytest.mark.parametrize("name", ["sprites", "Sprites"])
-def test_a_folder_named_as_a_shipped_data_set_never_takes_its_checkpoint(
-    home, refused, name
-):
-    path = small_folder(home / name / name)
-    out, state = home / "out.safetensors", home / "state.safetensors"
-    command = ["--dataset", path, "--steps", "3"]
-    for some in ([], ["--out", out], ["--state", state]):
-        line = refused(*command, *some)
-        assert str(path) in line and "rename it" in line and "--out and --st" in line
-    assert not list(home.glob("**/*.safetensors"))
-    with pytest.raises(ValueError, match="rename it"):
-        load(path)
-    assert train_by(*command, "--out", out, "--state", state) == 0
-    assert load(out).meta["data"] == f"{name}, 8 images"
+@pytest.mark.parametrize("name", ["train", "sprites", "MNIST"])
+def test_folders_of_one_name_never_take_each_others_files(home, monkeypatch, name):
+    """Nor do those that are called like a data set of ours."""
+    monkeypatch.chdir(home)
+    paths = [small_folder(home / kind / name) for kind in ("flowers", "pets")]
+    for steps, path in enumerate(paths, 2):
+        assert train_by("--dataset", path.relative_to(home), "--steps", steps) == 0
+    assert len(list(home.glob("checkpoints/*.safetensors"))) == 2
+    for steps, path in enumerate(paths, 2):
+        assert load(path).meta["steps"] == load(path.relative_to(home)).meta["steps"]
+        assert load(path).meta["steps"] == steps
+        assert load(path).meta["data"] == f"{name}, 8 images"
 
 
 def test_a_path_without_a_checkpoint_says_how_to_train_it(home, refused):
     path = small_folder(home / "my pets")
-    with pytest.raises(ValueError, match="there are none;.* train --dataset") as said:
+    with pytest.raises(ValueError, match="there are none; train one: python") as said:
         load(path)
     assert str(said.value).endswith(f"--dataset '{path}'")
     for wrong in (["nowhere"], [path, "--size", "9"]):

@@ -6,20 +6,31 @@ python tools/doctor.py [--checkpoints FOLDER]
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
+import io
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = """torch torchvision numpy safetensors torchmetrics matplotlib pillow imageio
-tqdm ipywidgets ipykernel jupyterlab nbclient nbformat""".split()
-FETCH = "get it back with `git checkout checkpoints`, or clone again"
-REINSTALL = "run `make setup`, or the pip lines of README.md"
+PACKAGES = """torch torchvision numpy safetensors filelock torchmetrics matplotlib
+pillow imageio tqdm ipywidgets ipykernel jupyterlab nbclient nbformat""".split()
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be pasted into a shell."""
+    text = str(path)
+    windows = sys.platform == "win32"
+    return subprocess.list2cmdline([text]) if windows else shlex.quote(text)
+
+
+FETCH = f"get it back: git -C {quoted(ROOT)} checkout -- checkpoints (or clone again)"
+REINSTALL = f"run: make -C {quoted(ROOT)} setup (or the pip lines of README.md)"
 
 
 def show(name: str, value: str) -> None:
@@ -69,7 +80,7 @@ def explain(name: str, error: Exception) -> str:
             "torch beside PyPI's torchvision). Remove both and install both again "
             "from one source, with the versions of constraints.txt: "
             "pip uninstall torch torchvision, then "
-            "pip install -c constraints.txt torch torchvision"
+            f"pip install -c {quoted(ROOT / 'constraints.txt')} torch torchvision"
         )
     return f"{name} does not import ({type(error).__name__}: {error}): {REINSTALL}"
 
@@ -102,40 +113,70 @@ def show_browser() -> None:
     show("Chromium", next(filter(None, paths), missing))
 
 
-def check_checkpoints(folder: Path) -> list[str]:
-    """Load every checkpoint, which compares its checksum."""
+def check_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
+    """Load all checkpoints and judges, and compare those that ship with SHA256SUMS.
+
+    Gives what is in the way of the lessons, and what is only to be known.
+    """
     try:
         from lesson_utils import load
+        from lesson_utils.quality.judge import load_judge
+        from lesson_utils.support.files import read_checksums, sha256
     except Exception as error:
-        return [explain("lesson_utils", error)]
-    paths = sorted(folder.glob("*.safetensors"))
-    trouble = [] if paths else [f"no checkpoint in {folder}: {FETCH}"]
-    for path in paths:
+        return [explain("lesson_utils", error)], []
+    try:
+        shipped = read_checksums()
+    except OSError as error:
+        return [f"{error}: {FETCH}"], []
+    found = [*folder.glob("*.safetensors"), *folder.glob("judges/*.safetensors")]
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(found)}
+    trouble = [
+        f"{folder / name} is missing: {FETCH}" for name in shipped.keys() - names
+    ]
+    known = []
+    for name, path in names.items():
+        kind = "judge" if path.parent.name == "judges" else "checkpoint"
         try:
-            load(path)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            show("checkpoint", f"{path.name}: checksum verified, sha256 {digest[:16]}…")
+            (load_judge if kind == "judge" else load)(path)
         except (ValueError, OSError) as error:
-            show("checkpoint", f"{path.name}: DAMAGED")
+            show(kind, f"{path.name}: DAMAGED")
             trouble.append(f"{error}: {FETCH}")
-    return trouble
+            continue
+        digest = sha256(path)
+        if name not in shipped:
+            words = "your own, checksum verified"
+        elif digest == shipped[name]:
+            words = "as it ships, checksum verified"
+        else:
+            words = "NOT the one that ships"
+            known.append(
+                f"{path} is not the one that ships, so what the lessons say of it may "
+                f"not hold; if you did not mean to replace it, {FETCH}"
+            )
+        show(kind, f"{path.name}: {words}, sha256 {digest[:16]}…")
+    return trouble, known
 
 
 def main(arguments: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):  # before any import that may fail
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoints", type=Path, default=ROOT / "checkpoints")
     options = parser.parse_args(arguments)
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
-    trouble = check_python() + check_packages()
+    trouble, known = check_python() + check_packages(), []
     if not trouble:
-        trouble += check_torch() + check_checkpoints(options.checkpoints)
+        trouble = check_torch()
+    if not trouble:
+        trouble, known = check_checkpoints(options.checkpoints)
     show_room()
     show_data()
     show_browser()
     print()
-    print("Not ready:" if trouble else "Ready.")
-    print("".join(f"- {line}\n" for line in trouble), end="")
+    print("Not ready:" if trouble else "Ready, but:" if known else "Ready.")
+    print("".join(f"- {line}\n" for line in trouble + known), end="")
     return 1 if trouble else 0
 
 

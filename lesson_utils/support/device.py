@@ -16,10 +16,15 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def usable(device: str | torch.device | None) -> torch.device:
-    """The device, None being the CPU; ValueError if this machine has no such one."""
+def usable(device: str | int | torch.device | None) -> torch.device:
+    """The device, None being the CPU; ValueError if this machine has no such one.
+
+    A number is an index, as torch has it: 0 is the first GPU.
+    """
+    if isinstance(device, bool):
+        refuse("device", "one of this machine, such as 'cpu',", device)
     try:
-        return torch.empty(0, device=device or "cpu").device
+        return torch.empty(0, device="cpu" if device is None else device).device
     except (RuntimeError, AssertionError, TypeError) as problem:
         why = str(problem).splitlines()[0]
         refuse("device", f"one of this machine, such as 'cpu' ({why}),", device)
@@ -30,10 +35,12 @@ def machine(device: str | torch.device) -> str:
     kind = torch.device(device).type
     if kind == "cuda":
         name = torch.cuda.get_device_name(device)
+    elif kind == "cpu":
+        name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
     elif kind == "mps":
         name = f"the GPU of {cpu_name()}"
     else:
-        name = f"{torch.get_num_threads()} CPU threads, {cpu_name()}"
+        name = f"{kind} of {cpu_name()}"
     return f"{name}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

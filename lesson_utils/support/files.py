@@ -1,13 +1,18 @@
-"""Files: paths and labels, atomic writing, tensors on disk."""
+"""Files: paths and labels, atomic writing, locks, tensors on disk, checksums."""
 
+import errno
 import hashlib
 import json
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,12 +36,29 @@ def located(path: str | Path, name: str = "path") -> Path:
 
 
 def label(name_or_path: str | Path) -> str:
-    """What a data set's files are called; ValueError for a folder named as BUILT_IN."""
+    """What a data set's files are called: a built-in one's name, or NAME-xxxxxx.
+
+    xxxxxx stands for the whole path of one's own folder, so that flowers/train and
+    pets/train never meet. A very long name is cut, as a file's name has its limit.
+    """
     folder = located(name_or_path, "name_or_path")
-    if os.fspath(name_or_path) not in BUILT_IN and folder.name.lower() in BUILT_IN:
-        what = "is called like a data set of ours; rename it, or name the checkpoint"
-        raise ValueError(f"name_or_path: {folder} {what} (--out and --state)")
-    return folder.name
+    if os.fspath(name_or_path) in BUILT_IN:
+        return os.fspath(name_or_path)
+    whole = os.path.realpath(folder)
+    return f"{folder.name[:40]}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+
+
+def label_of(file: Path, home: Path) -> str:
+    """What belongs to a .safetensors file is called: its name if it lies in home."""
+    bare = file.with_suffix("")
+    return bare.name if file.parent == home else label(bare)
+
+
+def quoted(path: str | Path) -> str:
+    """A path in full, as it can be pasted into a shell; a built-in name as it is."""
+    text = str(path) if str(path) in BUILT_IN else str(located(path))
+    windows = sys.platform == "win32"
+    return subprocess.list2cmdline([text]) if windows else shlex.quote(text)
 
 
 # Writing
@@ -88,6 +110,39 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], record: dict) ->
         os.chmod(part, 0o666 & ~umask)  # as any new file; safetensors makes it 600
 
 
+# Locks
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """path is ours until the end, or until this process ends in whatever way.
+
+    Raises ValueError if another training has it, OSError if no file can lie there. A
+    file system that knows no locks does without.
+    """
+    beside = path.with_name(f".{path.name}.lock")
+    lock = FileLock(beside, thread_local=False)  # let go of by whatever thread ends
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(
+            f"{path}: another training is writing it now; wait for its end, or give "
+            "this one another file"
+        ) from None
+    except OSError as problem:
+        if problem.errno not in NO_LOCKS:
+            raise OSError(f"{path}: cannot be written ({problem})") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it itself
+            beside.unlink()
+        lock.release()
+
+
 # Reading
 
 
@@ -134,3 +189,34 @@ def fingerprint(*tensors: Tensor) -> str:
     """Their shapes and a checksum, for settings that must be the same."""
     named = {str(i): tensor for i, tensor in enumerate(tensors)}
     return f"{[tuple(t.shape) for t in tensors]} {checksum(named, {})[:16]}"
+
+
+# The files that ship
+
+
+def shipped_files(folder: Path = CHECKPOINTS) -> list[Path]:
+    """Where the checkpoints and judges that ship lie."""
+    places = (folder, folder / "judges")
+    return [place / f"{name}.safetensors" for place in places for name in BUILT_IN]
+
+
+def write_checksums(folder: Path = CHECKPOINTS) -> None:
+    """Write SHA256SUMS, as `sha256sum` does, of the files there that ship."""
+    lines = [
+        f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
+        for path in shipped_files(folder)
+        if path.is_file()
+    ]
+    write_bytes(folder / "SHA256SUMS", "".join(lines).encode())
+
+
+def read_checksums() -> dict[str, str]:
+    """{file below checkpoints/: its SHA-256 when it was shipped}."""
+    text = (CHECKPOINTS / "SHA256SUMS").read_text(encoding="utf-8")
+    pairs = (line.split(maxsplit=1) for line in text.splitlines())
+    return {name: digest for digest, name in pairs}
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,11 +1,21 @@
-"""The state of a run of training, from which it goes on."""
+"""The state of a run of training: kept while it goes, and where it goes on from."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-from .files import read_tensors
+from .files import locked, read_tensors, write_tensors
 
 LARGEST_STATE = 16 * 2**30  # bytes; a state has 8 times those of its checkpoint
+LOOK = 50  # after so many updates it is seen whether all losses are numbers
 
 
 def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
@@ -45,3 +55,123 @@ def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, floa
         for name, tensor in live.items():
             tensor.copy_(stored[name])
     return record["step"], record["seconds"]
+
+
+HERE = WeakValueDictionary()  # path -> the Keeper of this process that has it
+
+
+class Keeper:
+    """Keeps the state of one run: locks its file, goes on from it, and writes it.
+
+    path: of the file, None to keep nothing; live: all tensors that an update changes;
+    settings: what a state must agree with; every: seconds between two writings.
+    done, seconds: updates so far, and the time they took, in all runs. Each update is
+    made inside `update`, and all of them inside `with keeper`, after which what an
+    interrupt or a consumer that stops would lose is written, and the lock is gone.
+    Raises ValueError if the file is of another run, or another training has it.
+    """
+
+    def __init__(
+        self, path: Path | None, live: dict[str, Tensor], settings: dict, every: float
+    ):
+        self.path, self.live, self.settings, self.every = path, live, settings, every
+        self.done, self.kept = 0, 0  # updates: made, and in the file
+        self.seconds = 0.0
+        self.whole = threading.RLock()  # held during an update
+        self.held = ExitStack()
+        self.over = False
+        if path is None:
+            return
+        place = os.path.realpath(path)
+        if place in HERE:
+            HERE[place].leave()  # of a cell that is run again
+        with ExitStack() as held:
+            held.enter_context(locked(path))
+            if path.exists():
+                self.done, self.seconds = load_state(path, live, settings)
+            self.held = held.pop_all()
+        self.kept, self.saved = self.done, self.seconds
+        HERE[place] = self
+
+    def __enter__(self) -> "Keeper":
+        self.started = time.monotonic() - self.seconds
+        return self
+
+    def __exit__(self, kind, problem, trace) -> None:
+        cut = kind is not None and issubclass(kind, KeyboardInterrupt | GeneratorExit)
+        with interrupts_wait():
+            self.leave(cut)
+
+    @contextmanager
+    def update(self) -> Iterator[None]:
+        """One update, which Ctrl-C does not break, is made inside; then it counts.
+
+        Raises FloatingPointError if training has lost its way: a loss is no number.
+        """
+        with interrupts_wait(), self.whole:
+            if self.over:
+                raise ValueError(f"state: a later run goes on from {self.path}")
+            yield
+            self.done += 1
+            self.seconds = time.monotonic() - self.started
+            last = self.done == self.settings["steps"]
+            due = bool(self.path) and self.seconds - self.saved >= self.every
+            if last or due or self.done % LOOK == 0:
+                self.refuse_nan()
+            if due and not last:
+                self.write()
+
+    def leave(self, rescue: bool = True) -> None:
+        """Let the file go; rescue: write what it lacks, unless that is nonsense."""
+        with self.whole:
+            if self.over:
+                return
+            self.over = True
+            new = self.kept < self.done < self.settings["steps"]
+            if rescue and self.path and new and self.first_nan() is None:
+                self.write()
+            self.held.close()
+
+    def write(self) -> None:
+        record = {"settings": self.settings, "step": self.done, "seconds": self.seconds}
+        write_tensors(self.path, self.live, record)
+        self.kept, self.saved = self.done, self.seconds
+
+    def first_nan(self) -> int | None:
+        """The first update whose loss, or the last whose weights, are not finite."""
+        wrong = (~self.live["losses"][: self.done].isfinite()).nonzero()
+        if len(wrong):
+            return int(wrong[0]) + 1
+        whole = all(bool(tensor.isfinite().all()) for tensor in self.live.values())
+        return None if whole else self.done
+
+    def refuse_nan(self) -> None:
+        """FloatingPointError if weights or losses are not finite numbers."""
+        first, rate = self.first_nan(), self.settings["learning_rate"]
+        if first is None:
+            return
+        kept = "nothing is kept"
+        if self.kept:
+            kept = f"update {self.kept:,} is kept in {self.path}: move it away"
+        raise FloatingPointError(
+            f"loss: no finite number at update {first:,}, so training stops; {kept}; "
+            f"try a learning_rate below {rate:g}, or a longer warmup"
+        )
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits until the end of what is inside, so that it is done whole."""
+    ours = threading.current_thread() is threading.main_thread()
+    usual = signal.getsignal(signal.SIGINT) if ours else None
+    if usual is None:  # another thread, which Ctrl-C does not reach
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        if came:
+            signal.raise_signal(signal.SIGINT)
