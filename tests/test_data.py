@@ -19,6 +19,7 @@ from small import small_checkpoint
 
 from lesson_utils import dataset, image_folder, npy_pair
 from lesson_utils.data import Reading, mnist, same_data
+from lesson_utils.imagefile import LARGEST_IMAGE
 from lesson_utils.support.files import fingerprint, located
 
 
@@ -131,6 +132,12 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
 
 
+def hole(path, size):
+    """A file of so many bytes that takes no room."""
+    path.touch()
+    os.truncate(path, size)
+
+
 # A file of the class folder "cats": its bytes, or how it is made; what the error says.
 HINT, LIMIT = "none of PNG, JPEG.*save as 8-bit PNG", "sides up to 8,192"
 GREY = art()[..., 0]
@@ -149,6 +156,7 @@ BROKEN = {
     "floats.tiff": (encoded(GREY / 9.0, "tiff"), "8-bit"),
     "16bits.png": (encoded(np.uint16(GREY), "png"), "8-bit"),
     "kittens": (lambda path: put(path / "0.png", art()), "inside a class"),
+    "hole.png": (lambda path: hole(path, LARGEST_IMAGE + 1), "536,870,913 bytes, over"),
     "gone.png": (lambda path: path.symlink_to("nowhere"), "no picture.*broken link"),
 }
 BROKEN |= {f"cut.{kind}": (cut(kind), "no picture") for kind in LOSSLESS}
