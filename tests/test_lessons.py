@@ -17,6 +17,7 @@ import nbformat
 import pytest
 from conftest import needs_digits
 from IPython.core.inputtransformer2 import TransformerManager
+from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 import lesson_utils
@@ -150,8 +151,8 @@ def test_build_leaves_the_checkout_clean(planted, capsys):
     assert lessons.main([]) == 1
     assert files(planted / "lessons") == before
     built = planted / "build" / "lessons"
-    assert (built / "films" / "01_good.gif").read_text() == "new"
-    assert "| 01_good |" in (built / "summary.md").read_text()
+    assert (built / "films" / "01_good.gif").read_text(encoding="utf-8") == "new"
+    assert "| 01_good |" in (built / "summary.md").read_text(encoding="utf-8")
     assert (built / "summary.json").exists()
     said = capsys.readouterr().out
     assert "FAILED" in said and "code cell 1: ZeroDivisionError" in said
@@ -183,8 +184,11 @@ def copied(planted, monkeypatch):
     source, work = planted / "lessons", planted / "work"
     (source / "films").mkdir()
     (source / "films" / "mine.gif").touch()
-    (source / "assets" / "a.gif").write_text("old")
-    monkeypatch.setattr(workspace, "fill", partial(workspace.fill, work, source))
+    (source / "assets" / "a.gif").write_text("old", encoding="utf-8")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(planted / "jupyter"))
+    for name in ("fill", "trust"):
+        tool = getattr(workspace, name)
+        monkeypatch.setattr(workspace, name, partial(tool, work, source))
     assert workspace.fill() == []
     return source, work
 
@@ -224,11 +228,11 @@ def test_what_the_reader_has_not_changed_is_refreshed(copied, mine):
     if mine:
         edit(work / "01_good.ipynb", mine)
     edit(source / "01_good.ipynb", rewritten)
-    (source / "assets" / "a.gif").write_text("new")
+    (source / "assets" / "a.gif").write_text("new", encoding="utf-8")
     (source / "02_bad.ipynb").unlink()
     assert workspace.fill() == []
-    assert "'new'" in (work / "01_good.ipynb").read_text()
-    assert (work / "assets" / "a.gif").read_text() == "new"
+    assert "'new'" in (work / "01_good.ipynb").read_text(encoding="utf-8")
+    assert (work / "assets" / "a.gif").read_text(encoding="utf-8") == "new"
     assert not (work / "02_bad.ipynb").exists()
 
 
@@ -238,8 +242,8 @@ def test_what_the_reader_has_changed_is_kept_and_a_newer_one_told(copied, mine, 
     if callable(mine):
         edit(work / "01_good.ipynb", mine)
     else:
-        (work / "01_good.ipynb").write_text(mine)
-    (work / "02_bad.ipynb").write_text("mine")
+        (work / "01_good.ipynb").write_text(mine, encoding="utf-8")
+    (work / "02_bad.ipynb").write_text("mine", encoding="utf-8")
     before = files(work)
     assert workspace.main() == 0 and capsys.readouterr().out == ""
     edit(source / "01_good.ipynb", lambda nb: nb.cells.append(new_code_cell("1")))
@@ -257,6 +261,19 @@ def test_what_the_reader_has_changed_is_kept_and_a_newer_one_told(copied, mine, 
     assert workspace.fill() == []
     assert files(work)["01_good.ipynb"] == files(source)["01_good.ipynb"]
     assert files(work)["mine.ipynb"] == before["01_good.ipynb"]
+
+
+def test_jupyter_trusts_the_copies_that_are_ours(copied):
+    _, work = copied
+    edit(work / "02_bad.ipynb", run_by_a_reader)
+    edit(work / "01_good.ipynb", saved_by_jupyterlab)
+    for expected in (False, True):
+        known = [
+            NotebookNotary().check_signature(nbformat.read(work / name, as_version=4))
+            for name in ("01_good.ipynb", "02_bad.ipynb")
+        ]
+        assert known == [expected, False]
+        workspace.main()
 
 
 def test_what_a_reader_does_is_ignored_by_git():

@@ -47,7 +47,9 @@ def planted(tmp_path):
 
     def plant(body: str) -> Path:
         page = tmp_path / "page.html"
-        page.write_text(f"<!doctype html><meta charset=utf-8><body>{body}</body>")
+        page.write_text(
+            f"<!doctype html><meta charset=utf-8><body>{body}</body>", encoding="utf-8"
+        )
         return page
 
     return plant
@@ -174,7 +176,7 @@ def test_only_what_a_site_wrote_is_replaced(project, tmp_path, capsys):
     root, out = project(), tmp_path / "out"
     site.build(out, root)
     (out / "mine").touch()
-    (out / "lessons/01_one.html").write_text("old")
+    (out / "lessons/01_one.html").write_text("old", encoding="utf-8")
     (root / "lessons/01_one.ipynb").rename(root / "lessons/02_two.ipynb")
     site.build(out, root)
     assert (out / "mine").is_file() and (out / "lessons/02_two.html").is_file()
@@ -187,11 +189,11 @@ def test_only_what_a_site_wrote_is_replaced(project, tmp_path, capsys):
     for name in ("style.css", "index.html", "thesis"):  # each alone in its folder
         mine = tmp_path / f"of {name}" / name
         mine.parent.mkdir()
-        mine.write_text("mine")
+        mine.write_text("mine", encoding="utf-8")
         assert site.main(["--out", str(mine.parent)]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1 and "a new folder or a site of ours" in said
-        assert mine.read_text() == "mine"
+        assert mine.read_text(encoding="utf-8") == "mine"
 
 
 def test_a_list_that_points_out_of_the_site_removes_nothing_there(project, tmp_path):
@@ -295,7 +297,7 @@ FILE_CHECKS = {
 @pytest.mark.parametrize("check", FILE_CHECKS, ids=lambda check: check.__name__)
 def test_check_of_files(check, planted, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "dot.gif")
-    (tmp_path / "bad.css").write_text("@import 'x.css';")
+    (tmp_path / "bad.css").write_text("@import 'x.css';", encoding="utf-8")
     assert list(check(planted(GOOD))) == []
     for fault in FILE_CHECKS[check]:
         assert list(check(planted("" if fault is None else GOOD + fault))), fault

@@ -390,7 +390,9 @@ def sources() -> dict[str, str]:
     """lesson_utils and tools; a module's name is its path in the project."""
     paths = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tools").glob("*.py")])
     return {
-        path.relative_to(ROOT).with_suffix("").as_posix(): path.read_text("utf-8")
+        path.relative_to(ROOT).with_suffix("").as_posix(): path.read_text(
+            encoding="utf-8"
+        )
         for path in paths
     }
 
@@ -537,10 +539,10 @@ def copied(tmp_path_factory):
 )
 def test_a_wrong_import_is_found(copied, module, fault, words):
     path = copied / "lesson_utils" / f"{module}.py"
-    before = path.read_text() if path.exists() else None
-    path.write_text(f"{before or ''}\n{fault}\n")
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    path.write_text(f"{before or ''}\n{fault}\n", encoding="utf-8")
     said = import_linter(copied)
-    path.unlink() if before is None else path.write_text(before)
+    path.unlink() if before is None else path.write_text(before, encoding="utf-8")
     assert said.returncode and words in said.stdout
 
 

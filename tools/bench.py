@@ -41,6 +41,7 @@ from lesson_utils import (
 from lesson_utils.quality.card import fill
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import ROOT, write_json
+from lesson_utils.support.flags import printable
 
 MFLOP_TARGET = "at most 320, aim 160"
 
@@ -273,6 +274,7 @@ def table(result: dict) -> str:
 
 
 def main() -> int:
+    printable()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build/bench.json")
     parser.add_argument("--readme", action="store_true", help="also into the project")

@@ -266,7 +266,8 @@ def build(lessons: list[str]) -> list[Run]:
     runs = [run_aloud(BUILD / lesson) for lesson in lessons]
     (BUILD / "summary.md").write_text(summary(runs) + "\n", encoding="utf-8")
     record = [asdict(run) for run in runs]
-    (BUILD / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    text = json.dumps(record, indent=1) + "\n"
+    (BUILD / "summary.json").write_text(text, encoding="utf-8")
     print(f"\nThe executed lessons and their films are in {BUILD.relative_to(ROOT)}/")
     return runs
 
@@ -305,6 +306,9 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from lesson_utils.support.flags import printable  # with torch: slow to import
+
+    printable()
     parser = argparse.ArgumentParser(description="Execute the lessons.")
     parser.add_argument("lessons", nargs="*", help="for instance 05_ddim; default: all")
     parser.add_argument(

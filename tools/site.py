@@ -23,6 +23,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
+from lesson_utils.support.flags import printable
 from tools.lessons import ROOT, lesson_paths, problems
 from tools.mathml import mathml
 
@@ -246,6 +247,7 @@ def remove(out: Path, paths: list[Path]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    printable()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "site")
     try:

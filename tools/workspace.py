@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+from nbformat.sign import NotebookNotary
 
 from tools.lessons import LESSONS, ROOT, copy_whole
 
@@ -71,8 +72,22 @@ def fill(work: Path = WORK, lessons: Path = LESSONS) -> list[str]:
     return kept
 
 
+def trust(work: Path = WORK, lessons: Path = LESSONS) -> None:
+    """Tell Jupyter that the notebooks that are ours come from somebody known.
+
+    Of others it shows the outputs without their styles: images enlarged with a blur.
+    """
+    notary = NotebookNotary()
+    for name, source in files(lessons).items():
+        mine = work / name
+        if mine.suffix == ".ipynb" and contents(mine) == contents(source):
+            notary.sign(nbformat.read(mine, as_version=4))
+
+
 def main() -> int:
-    for name in fill():
+    kept = fill()
+    trust()
+    for name in kept:
         print(
             f"work/{name} is kept, because you changed it. lessons/ has a newer one: "
             "rename yours and start again to get it."
