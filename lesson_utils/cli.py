@@ -158,8 +158,9 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
     name = chosen.dataset or chosen.checkpoint
-    if name not in BUILT_IN and not located(name).is_dir():
-        refuse("--dataset", "the folder that the checkpoint was trained on", name)
+    known = name in BUILT_IN or located(name).is_dir()
+    if chosen.dataset is None and not known:
+        refuse("--dataset", "the data that the checkpoint was trained on", None)
     for steps in experiment.steps:
         whole(1, checkpoint.schedule.T)("--steps", steps)
     if chosen.out and chosen.out.suffix != ".json":

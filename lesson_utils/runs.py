@@ -82,6 +82,8 @@ def run(chosen: argparse.Namespace, work: Work, out: Path, state: Path) -> None:
         start=digest(work.start.model) if work.start else None,
     )
     folder = STATES / label_of(out, CHECKPOINTS)
+    if chosen.preview_every:
+        print(f"{folder}: samples every {chosen.preview_every:,} updates")
     title = f"{work.name} on {work.device}"
     with closing(updates):  # an interrupt here ends it too, and its state is saved
         seen = previewed(updates, chosen.preview_every, folder, work)
@@ -170,8 +172,6 @@ def steps_in(seconds: float, work: Work, settings: Settings) -> int:
 
 def previewed(updates, every: int | None, folder: Path, work: Work) -> Iterator[Update]:
     """The same updates; after each so many, a sheet of samples is in the folder."""
-    if every:
-        print(f"{folder}: samples every {every:,} updates")
     for update in updates:
         if every and update.step % every == 0:
             write_bytes(folder / f"{update.step:06}.png", preview(update.ema, work))
@@ -182,7 +182,7 @@ def preview(average: torch.nn.Module, work: Work) -> bytes:
     """A PNG with four samples of each class, of at most 16: DDIM, 20 steps."""
     names = work.data.names[:16]
     c = torch.eye(work.data.c.shape[1])[: len(names)].repeat_interleave(4, 0)
-    noise = initial_noise(max(len(c), 8), tuple(work.data.x.shape[1:]))
+    noise = initial_noise(len(c) or 8, tuple(work.data.x.shape[1:]))
     eps_fn = guide(average.eval(), c if names else None)
     steps = min(20, work.schedule.T)
     x = last(ddim(eps_fn, noise.to(work.device), work.schedule, steps))
@@ -202,8 +202,11 @@ def write_trained(
         "machine": machine(work.device),
     }
     if work.start:
-        record["from"] = {"file": checkpoint_file(start).name}
-        record["from"] |= {k: earlier.get(k) for k in ("images_seen", "seconds")}
+        record["from"] = {
+            "file": checkpoint_file(start).name,
+            "images_seen": earlier.get("images_seen"),
+            "seconds": earlier.get("seconds"),
+        }
     loss = round(float(update.losses[-1000:].mean()), 5)
     curve = [round(float(v.mean()), 5) for v in update.losses.chunk(100)]
     save(

@@ -79,7 +79,7 @@ def started_lab(project, home, more=""):
         port = free.getsockname()[1]
     options = f"LAB_ARGS=--no-browser --port={port} --ServerApp.port_retries=0 {more}"
     log, until = home / "lab.log", time.monotonic() + 60
-    with open(log, "w") as said:
+    with open(log, "w", encoding="utf-8") as said:
         process = subprocess.Popen(
             ["make", "lab", f"VENV={sys.prefix}", options],
             cwd=project,
@@ -90,10 +90,12 @@ def started_lab(project, home, more=""):
         )
     try:
         named = rf"http://127\.0\.0\.1:{port}/\S*token=(\w+)"
-        while not (found := re.search(named, log.read_text())) or not listens(
-            "127.0.0.1", port
-        ):
-            assert time.monotonic() < until and process.poll() is None, log.read_text()
+        while not (
+            found := re.search(named, log.read_text(encoding="utf-8"))
+        ) or not listens("127.0.0.1", port):
+            assert time.monotonic() < until and process.poll() is None, log.read_text(
+                encoding="utf-8"
+            )
             time.sleep(0.05)
         yield port, found[1]
     finally:

@@ -247,7 +247,9 @@ def test_a_loaded_checkpoint_does_not_hang_on_its_file(path):
 def peak_below(megabytes):
     """The memory of this process stays within so much of what it is now."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts afresh
+        Path("/proc/self/clear_refs").write_text(
+            "5", encoding="utf-8"
+        )  # the peak starts afresh
     except OSError:
         yield
         return
@@ -257,7 +259,7 @@ def peak_below(megabytes):
 
 
 def memory(kind) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(x for x in lines if x.startswith(kind)).split()[1])
 
 

@@ -1,15 +1,19 @@
 """The command line: evaluate, card and info; flags, help and errors in one line."""
 
 import json
+import os
 import shlex
+import shutil
+import subprocess
+import sys
 from functools import partial
 
 import imageio.v3 as iio
 import pytest
 import torch
-from small import small_data, small_model
+from small import SCHEDULE, small_data, small_folder, small_model
 
-from lesson_utils import Schedule, cli, draw_archetype, save
+from lesson_utils import Schedule, cli, draw_archetype, load, save
 from lesson_utils.cli import main
 from lesson_utils.quality import card, experiment, inversion
 from lesson_utils.quality import judge as judging
@@ -17,6 +21,7 @@ from lesson_utils.quality.experiment import Experiment
 from lesson_utils.quality.judge import Judge, judge_for, save_judge
 from lesson_utils.quality.metrics import reference
 from lesson_utils.quality.report import table
+from lesson_utils.support.files import label
 from lesson_utils.support.flags import made
 
 DATA, UNSEEN = small_data(40, classes=3, seed=1), small_data(30, classes=3, seed=2)
@@ -135,7 +140,7 @@ def test_evaluate_writes_table_and_chart(tiny, tmp_path, capsys):
     command += ["--steps=2,8", "--eta=0, 1,sigma-hat", "--n-samples=12"]
     command += ["--out", str(out), "--device=cpu"]
     assert main(command) == 0
-    result = json.loads(out.read_text())
+    result = json.loads(out.read_text(encoding="utf-8"))
     assert [(cell["steps"], cell["eta"]) for cell in result["cells"]] == [
         (S, eta) for S in (2, 8) for eta in (0.0, 1.0, "sigma-hat")
     ]
@@ -144,7 +149,7 @@ def test_evaluate_writes_table_and_chart(tiny, tmp_path, capsys):
     said = capsys.readouterr().out
     assert table(result) in said and "90/90" in said  # 3 batches × 30 steps
     assert main(command) == 0  # all is done already
-    assert json.loads(out.read_text())["cells"] == result["cells"]
+    assert json.loads(out.read_text(encoding="utf-8"))["cells"] == result["cells"]
 
 
 def test_a_folder_of_ones_own_is_read_at_the_checkpoints_size(
@@ -169,10 +174,66 @@ def test_a_folder_of_ones_own_is_read_at_the_checkpoints_size(
     assert "like: a checkpoint of the classes" in capsys.readouterr().err
 
 
+def test_each_folder_of_one_name_is_judged_by_its_own_checkpoint(
+    tmp_path, monkeypatch, capsys
+):
+    """And a checkpoint that is called by its name needs to be told the data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(judging, "JUDGES", tmp_path / "none")
+    monkeypatch.setattr(cli, "judge_for", partial(judge_for, steps=3))
+    for module in ("cli", "checkpoint"):
+        folder = tmp_path / "checkpoints"
+        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", folder)
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    for seed, kind in enumerate(("flowers", "pets")):
+        for image in small_folder(tmp_path / kind / "train").glob("*/*.png"):
+            shutil.copy(image, image.with_stem(f"{image.stem} again"))
+        out = folder / f"{label(f'{kind}/train')}.safetensors"
+        names, model = ("cats", "dogs"), small_model(3, seed=seed, lively=True)
+        save(out, model, Schedule.linear(8), names, (3, 24, 24))
+    command = ["evaluate", "--steps=2", "--eta=0", "--n-samples=10", "--device=cpu"]
+    for kind in ("flowers", "pets"):
+        assert main([*command, "--checkpoint", f"{kind}/train"]) == 0
+        name = label(f"{kind}/train")
+        result = json.loads((tmp_path / f"results/{name}.json").read_text("utf-8"))
+        assert result["model"] == experiment.digest(load(f"{kind}/train").model)
+    capsys.readouterr()
+    assert main([*command, "--checkpoint", name]) == 2
+    assert "--dataset: the data that the checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", ["cp1252", "ascii"])
+def test_letters_that_the_output_does_not_know_stop_nothing(tmp_path, page):
+    """All work would be lost for a σ̂, or for a cat; programs get plain JSON."""
+    path = tmp_path / "猫.safetensors"
+    save(path, small_model(1, 2), SCHEDULE, ("猫", "σ̂"), (1, 8, 8), data="猫, ½")
+    said = subprocess.run(
+        [sys.executable, "-c", SAYS, "info", path],
+        env=os.environ | {"PYTHONIOENCODING": page},
+        capture_output=True,
+        encoding=page,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "classes      ?, ??" in said.stdout and "? = ??" in said.stdout
+    assert "?.safetensors: no" in said.stderr.splitlines()[-1]
+    plain = said.stdout[said.stdout.index("{") :]
+    assert json.loads(plain)["classes"] == ["猫", "σ̂"]
+
+
+SAYS = """
+import sys
+from lesson_utils.cli import main
+assert main(sys.argv[1:]) == 0
+print("η = σ̂")
+assert main([*sys.argv[1:], "--json"]) == 0
+print("猫.safetensors: no", file=sys.stderr)
+"""
+
+
 def test_card_measures_and_fills_what_was_asked_for(tiny, tmp_path, monkeypatch):
     parts = ("mnist", "mnist judged", "mnist inverted")
     marks = "\n".join(f"<!-- {part} -->\n<!-- /{part} -->" for part in parts)
-    (tmp_path / "README.md").write_text(marks)
+    (tmp_path / "README.md").write_text(marks, encoding="utf-8")
     short = Experiment(steps=2, eta=0, guidance=(1, 2), n_samples=12)
     monkeypatch.setitem(card.GUIDED, "mnist", short)
     everything = Experiment(steps=(2, 8), eta=(0, 1), n_samples=12)

@@ -1,5 +1,6 @@
 """Set-up: the files that install and run the project agree with each other."""
 
+import ast
 import json
 import os
 import re
@@ -11,17 +12,20 @@ import sys
 import tomllib
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import listens, outer_environment, started_lab
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from small import small_checkpoint
 
-from lesson_utils import load
+from lesson_utils import load, save
 from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.judge import load_judge
 from lesson_utils.quality.report import committed
+from lesson_utils.support.files import read_checksums, write_checksums
 from tools import bench, doctor
 from tools.lessons import ROOT
 
@@ -104,7 +108,7 @@ def test_lab_stays_on_this_machine():
     assert open_to_others(command.replace("--ip=127.0.0.1", ""))
     assert [*command.split(), "--no-browser", "--port=9"] == more.split()
     assert f'--ServerApp.root_dir="{ROOT}"' in command
-    assert re.search(r"default_url=/lab/tree/lessons/0[15]_\w+\.ipynb", command)
+    assert re.search(r"default_url=/lab/tree/work/01_\w+\.ipynb", command)
 
 
 def status(url: str) -> int:
@@ -164,7 +168,8 @@ def test_setup_says_what_python_it_needs(checkout):
     said = make("setup", "PYTHON=no-such-python", cwd=checkout)
     assert said.returncode and "Python 3.11 or later is needed" in said.stderr
     old = checkout / "old-python"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    script = '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n'
+    old.write_text(script, encoding="utf-8")
     old.chmod(0o755)
     said = make("setup", f"PYTHON={old}", cwd=checkout)
     assert said.returncode and "Python 3.9.1" in said.stderr
@@ -204,8 +209,8 @@ def test_ci_brings_its_browser_and_runs_the_readme_commands(tmp_path, found):
     assert "set -euo pipefail" in script.read_text(encoding="utf-8")
     for name in ("apt-get", "make", *found):
         stub = f'#!/bin/sh\necho {name} "$@" $BROWSER >&2\n'
-        (tmp_path / name).write_text(stub)
-    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n")
+        (tmp_path / name).write_text(stub, encoding="utf-8")
+    (tmp_path / "id").write_text("#!/bin/sh\necho 0\n", encoding="utf-8")
     for path in tmp_path.iterdir():
         path.chmod(0o755)
     (tmp_path / "dirname").symlink_to(shutil.which("dirname"))
@@ -225,24 +230,62 @@ def test_ci_brings_its_browser_and_runs_the_readme_commands(tmp_path, found):
 # make doctor
 
 
-def test_doctor_verifies_checkpoints():
-    assert CHECKPOINTS, "no checkpoint in checkpoints/"
-    command = [sys.executable, ROOT / "tools" / "doctor.py"]
-    said = subprocess.run(command, capture_output=True, text=True, cwd="/")
+def test_doctor_verifies_what_ships(tmp_path):
+    """From any folder, and where the output knows no Greek."""
+    said = subprocess.run(
+        [sys.executable, ROOT / "tools/doctor.py"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "LESSONS_DATA": "/π/猫"},
+    )
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.endswith("\nReady.\n")
-    assert "checksum verified" in said.stdout and "device" in said.stdout
+    assert said.stdout.count("as it ships, checksum verified") == 4
+    assert "device" in said.stdout and "/?/?" in said.stdout
 
 
-def test_doctor_finds_missing_and_damaged_checkpoints(tmp_path, capsys):
-    assert doctor.main(["--checkpoints", str(tmp_path)]) == 1
-    assert "no checkpoint in" in capsys.readouterr().out
-    damaged = bytearray(CHECKPOINTS[0].read_bytes())
-    damaged[-1] ^= 1
-    (tmp_path / CHECKPOINTS[0].name).write_bytes(damaged)
-    assert doctor.main(["--checkpoints", str(tmp_path)]) == 1
+def test_the_committed_checksums_are_those_of_the_files(tmp_path):
+    shutil.copytree(ROOT / "checkpoints", tmp_path / "c")
+    write_checksums(tmp_path / "c")
+    sums = (ROOT / "checkpoints/SHA256SUMS").read_text(encoding="utf-8")
+    assert (tmp_path / "c/SHA256SUMS").read_text(encoding="utf-8") == sums
+    assert len(read_checksums()) == 4
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """A copy of checkpoints/, for doctor to look at."""
+    return Path(shutil.copytree(ROOT / "checkpoints", tmp_path / "my shelf"))
+
+
+def test_doctor_finds_missing_and_damaged_files(shelf, capsys):
+    damaged = shelf / "judges/sprites.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    (shelf / "mnist.safetensors").unlink()
+    assert doctor.main(["--checkpoints", str(shelf)]) == 1
     said = capsys.readouterr().out
-    assert "DAMAGED" in said and "Not ready:" in said
+    assert "judge         sprites.safetensors: DAMAGED" in said
+    assert "Not ready:" in said and f"{damaged}: " in said
+    assert f"{shelf / 'mnist.safetensors'} is missing" in said
+    command = shlex.split(re.search(r"git -C .* -- checkpoints", said)[0])
+    assert command[:4] == ["git", "-C", str(ROOT), "checkout"]  # pasted anywhere
+
+
+def test_doctor_says_what_is_the_readers_own_and_what_does_not_ship(shelf, capsys):
+    """What --overwrite has replaced is whole, but not what the lessons speak of."""
+    shutil.copy(shelf / "sprites.safetensors", shelf / "pets-0a1b2c.safetensors")
+    other = small_checkpoint()
+    replaced = shelf / "mnist.safetensors"
+    save(replaced, other.model, other.schedule, other.context, other.image_shape)
+    assert doctor.main(["--checkpoints", str(shelf)]) == 0
+    said = capsys.readouterr().out
+    assert "pets-0a1b2c.safetensors: your own, checksum verified" in said
+    assert "mnist.safetensors: NOT the one that ships" in said
+    assert f"Ready, but:\n- {replaced} is not the one that ships" in said
+    assert said.count("as it ships") == 3
 
 
 def test_doctor_looks_for_what_is_needed_and_works_without(monkeypatch, capsys):
@@ -253,7 +296,7 @@ def test_doctor_looks_for_what_is_needed_and_works_without(monkeypatch, capsys):
     monkeypatch.setattr(doctor.metadata, "version", missing)
     assert doctor.main([]) == 1
     said = capsys.readouterr().out
-    assert "torchvision   missing" in said and "make setup" in said
+    assert "torchvision   missing" in said and f"make -C {ROOT} setup" in said
 
 
 def test_doctor_explains_a_torch_of_another_build(monkeypatch):
@@ -261,7 +304,61 @@ def test_doctor_explains_a_torch_of_another_build(monkeypatch):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(doctor.importlib, "import_module", fail)
-    assert "not built for each other" in doctor.check_torch()[0]
+    [said] = doctor.check_torch()
+    assert "not built for each other" in said
+    assert Path(shlex.split(said.split("pip install -c ")[1])[0]).is_file()
+
+
+# Text files
+
+
+def texts_without_encoding(source: str) -> list[str]:
+    """Calls that read or write text in whatever encoding the system has."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call):
+            continue
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        given = {keyword.arg for keyword in call.keywords}
+        plain = ast.unparse(call)
+        mode = plain.split("open(", 1)[-1]
+        binary = re.search(r"""['"][rwax+]*b[rwax+]*['"]""", mode)
+        opens = name == "open" and ast.unparse(call.func) in OPENERS and not binary
+        before = {"read_text": 0, "write_text": 1}.get(name)  # arguments
+        texts = before is not None and len(call.args) <= before
+        if (opens or texts) and "encoding" not in given:
+            found.append(plain)
+    return found
+
+
+OPENERS = ("open", "io.open", "path.open", "Path.open")
+
+
+@pytest.mark.parametrize("folder", ["lesson_utils", "tools", "tests"])
+def test_text_files_have_an_encoding(folder):
+    """Else a π written here is another letter, or an error, on Windows."""
+    found = {
+        path.name: texts
+        for path in (ROOT / folder).rglob("*.py")
+        if (texts := texts_without_encoding(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "n"),
+    [
+        ("p.write_text('π')", 1),
+        ("open(p)", 1),
+        ("open(p, 'w')", 1),
+        ("p.read_text()", 1),
+        ("p.read_text(encoding='utf-8'); open(p, 'rb'); open(p, encoding='utf-8')", 0),
+        ("p.read_text('utf-8'); p.write_text('a', 'utf-8')", 0),
+        ("Image.open(p); p.write_bytes(b'a')", 0),
+    ],
+)
+def test_the_guard_of_encodings_sees_its_mistakes(source, n):
+    assert len(texts_without_encoding(source)) == n
 
 
 # Measured figures

@@ -320,15 +320,17 @@ def test_a_figure_names_its_machine(monkeypatch):
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "a.txt"
     with files.replacing(path) as part:
-        part.write_text("first")
+        part.write_text("first", encoding="utf-8")
         assert not path.exists() and part.parent == path.parent
     with pytest.raises(ZeroDivisionError), files.replacing(path) as part:
-        part.write_text(f"second, half {1 / 0}")
+        part.write_text(f"second, half {1 / 0}", encoding="utf-8")
     full = pytest.raises(OSError, match=r"a\.txt: cannot be written \(No space")
     with full, files.replacing(path) as part:
-        part.write_text("third, half")
+        part.write_text("third, half", encoding="utf-8")
         raise OSError("No space left on device")
-    assert path.read_text() == "first" and os.listdir(path.parent) == ["a.txt"]
+    assert path.read_text(encoding="utf-8") == "first" and os.listdir(path.parent) == [
+        "a.txt"
+    ]
     files.write_json(path, {"π": 3})
     assert json.loads(path.read_text(encoding="utf-8")) == {"π": 3}
     assert "π" in path.read_text(encoding="utf-8")

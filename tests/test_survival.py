@@ -314,7 +314,7 @@ def test_a_write_that_fails_anywhere_keeps_the_last_good_file(
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/none"])
 def test_a_folder_that_takes_no_file_is_named(desk, tmp_path, capsys, folder):
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     path = tmp_path / folder / "x.safetensors"
     desk.out = path
     files = {"state": path, "save_seconds": 0}

@@ -25,7 +25,7 @@ from lesson_utils import (
     load,
 )
 from lesson_utils.cli import main
-from lesson_utils.data import same_data
+from lesson_utils.data import Reading, same_data
 from lesson_utils.support.files import fingerprint, label, locked, read_tensors
 from lesson_utils.support.state import read_state
 
@@ -580,6 +580,36 @@ def test_folders_of_one_name_never_take_each_others_files(home, monkeypatch, nam
         assert load(path).meta["steps"] == load(path.relative_to(home)).meta["steps"]
         assert load(path).meta["steps"] == steps
         assert load(path).meta["data"] == f"{name}, 8 images"
+
+
+def test_how_own_images_are_read_is_asked_for_and_recorded(home, capsys):
+    """Grey, without classes, a file left out; then once more, as it was."""
+    folder, out = home / "pets", home / "m.safetensors"
+    small_folder(home / "some")
+    (home / "some/cats").rename(folder)
+    (folder / "bad.png").write_bytes(b"no image")
+    reading = ["--size", "8", "--grey", "--skip-unreadable", "--background", "black"]
+    assert train_by("--dataset", folder, "--steps", "2", "--out", out, *reading) == 0
+    got = load(out)
+    assert got.image_shape == (1, 8, 8) and got.context == ()
+    kept = Reading(**got.meta["reading"])
+    assert kept == Reading(8, "black", True, None, True)
+    assert same_data(dataset(folder, like=got), got)
+    more = ["--dataset", folder, "--from", out, "--out", home / "n.safetensors"]
+    assert train_by(*more, "--steps", "1") == 0
+    assert load(home / "n.safetensors").meta["reading"] == got.meta["reading"]
+    capsys.readouterr()
+    assert main(["info", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "classes      none" in said and "size 8, background black, grey True" in said
+
+
+def test_class_names_are_texts(home):
+    folder, out = small_folder(home / "pets", "arrays"), home / "m.safetensors"
+    named = ["--class-names", "007,猫", "--out", out]
+    assert train_by("--dataset", folder, "--steps", "1", *named) == 0
+    assert load(out).context == ("007", "猫")
+    assert dataset(folder, like=load(out)).names == ("007", "猫")
 
 
 def test_a_path_without_a_checkpoint_says_how_to_train_it(home, refused):
