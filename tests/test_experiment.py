@@ -11,7 +11,7 @@ from small import small_data, small_model
 import lesson_utils as lu
 from lesson_utils.quality import experiment as ex
 from lesson_utils.quality.experiment import Experiment, Sampling, evaluate, sampled
-from lesson_utils.quality.judge import Judge
+from lesson_utils.quality.judge import Judge, quick_judge
 from lesson_utils.quality.metrics import frechet_distance, reference
 from lesson_utils.support.files import fingerprint
 
@@ -124,7 +124,7 @@ def test_few_images_are_enough(checkpoint, judge, path):
 def test_the_figures_are_those_of_the_samples(checkpoint, judge, path):
     noisy = Experiment(steps=4, eta=1, n_samples=12)
     record = run(checkpoint, judge, path, noisy)["cells"][0]
-    c = torch.eye(3)[ex.in_shares(DATA.c, 12)]
+    c = ex.in_shares(DATA.c, 12)
     parts = [
         sampled(checkpoint, c[i : i + 5], Sampling(4, 1), 0, i) for i in (0, 5, 10)
     ]
@@ -151,14 +151,78 @@ def test_copies_of_the_training_data_are_counted(judge):
 
 
 def test_classes_are_asked_for_in_the_shares_of_the_data():
-    c = torch.eye(3)[torch.tensor([0] * 50 + [2] * 30 + [1] * 20)]
+    c = torch.eye(4)[torch.tensor([0] * 50 + [3] * 30 + [1] * 20)]
     wanted = ex.in_shares(c, 20)
-    assert wanted.bincount().tolist() == [10, 4, 6]
-    assert wanted.tolist() != sorted(wanted.tolist())
-    some = ex.of_classes(c, wanted)
+    assert wanted.sum(0).tolist() == [10, 4, 0, 6]
+    ordered = torch.tensor([0] * 10 + [1] * 4 + [3] * 6)
+    shuffled = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(wanted, torch.eye(4)[ordered[shuffled]])  # as in the cards
+    some = ex.like_those(c.bool(), wanted.bool())
     assert len(set(some.tolist())) == 20
-    assert c[some].sum(0).tolist() == [10, 4, 6]
-    assert ex.in_shares(c, 7).bincount().sum() == 7
+    assert c[some].sum(0).tolist() == [10, 4, 0, 6]
+    assert len(ex.in_shares(c, 7)) == 7
+
+
+# Several classes in one image
+
+
+HALVES = torch.ones(2, 1, 8, 8)
+HALVES[0, ..., 4:], HALVES[1, ..., :4] = 0, 0  # what each of two classes paints
+
+
+def painted(c):
+    """Images (N,1,8,8): the left half is bright for class a, the right one for b."""
+    return torch.einsum("nk,kchw->nchw", c, 1.6 * HALVES) - 0.8
+
+
+class Painter(torch.nn.Module):
+    """Knows the noise in painted(c), or in what is painted for less than c."""
+
+    def __init__(self, schedule, heard):
+        super().__init__()
+        self.schedule, self.weight = schedule, torch.nn.Parameter(heard)
+
+    def forward(self, x, t, c):
+        ab = self.schedule.alpha_bar[(t * self.schedule.T).round().long()]
+        ab = ab.view(-1, 1, 1, 1)
+        return (x - ab.sqrt() * painted(c * self.weight)) / (1 - ab).sqrt()
+
+
+KINDS = torch.tensor([[1.0, 1], [1, 0], [0, 1], [0, 0]])
+SHARES = torch.tensor([[1.0, 0], [0.5, 0.5], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("kinds", "counts", "ignorant"),
+    [(KINDS, [5, 10, 5, 20], 0.75), (SHARES, [10, 20, 10], 0.25)],
+)
+def test_all_the_labels_of_a_context_count(path, kinds, counts, ignorant):
+    """A model that does not hear of the second class is right where it is not asked."""
+    c = kinds.repeat_interleave(torch.tensor(counts), 0)
+    noise = 0.1 * lu.initial_noise(40, (1, 8, 8))
+    data = lu.Pictures((painted(c) + noise).clamp(-1, 1), c, ("a", "b"))
+    judge = quick_judge(data, 200)
+    assert judge.several == (kinds is KINDS) and judge.accuracy(data.x, c) == 1
+    experiment = Experiment(steps=2, eta=0, n_samples=40)
+    found = {}
+    for name, heard in {"all": (1.0, 1.0), "first": (1.0, 0.0)}.items():
+        model = Painter(lu.Schedule.linear(8), torch.tensor(heard))
+        checkpoint = lu.Checkpoint(model, model.schedule, data.names, (1, 8, 8), {})
+        plan = ex.planned(checkpoint, judge, experiment, path, data, None, {})
+        asked = sorted(plan.c.tolist())
+        assert asked == sorted(c.tolist())
+        *_, result = evaluate(checkpoint, judge, experiment, path.with_stem(name), data)
+        found[name] = result["cells"][0]
+    assert found["all"]["label_accuracy"] == 1 and found["all"]["by_class"] == [1, 1]
+    assert found["first"]["label_accuracy"] == ignorant
+    assert found["first"]["by_class"][1] == 0
+
+
+def test_data_without_classes_are_not_judged(judge, path):
+    model = small_model(1, 0)
+    bare = lu.Checkpoint(model, lu.Schedule.linear(8), (), (1, 8, 8), {})
+    with pytest.raises(ValueError, match="^checkpoint: one of data with classes"):
+        evaluate(bare, judge, ONE, path, DATA._replace(c=DATA.c[:, :0], names=()))
 
 
 # Killed and resumed
@@ -224,13 +288,17 @@ def test_results_of_another_run_are_kept(checkpoint, judge, path, change, word):
     assert path.read_bytes() == before
 
 
+OTHER_JUDGE = r"judge: one of images \(1, 8, 8\) and 3 classes"
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
         ({"experiment": Experiment(steps=9, n_samples=12)}, "steps: .* in 1..8"),
         ({"path": "r.txt"}, r"path: a path that ends in \.json"),
-        ({"judge": Judge(3, DATA.names, 8)}, "judge: one of 1 channels and 3 classes"),
-        ({"judge": Judge(1, "abcd", 8)}, "judge: one of 1 channels and 3 classes"),
+        ({"judge": Judge(3, DATA.names, 8)}, OTHER_JUDGE),
+        ({"judge": Judge(1, "abcd", 8)}, OTHER_JUDGE),
+        ({"judge": Judge(1, DATA.names, 8, (1, 4, 4))}, OTHER_JUDGE),
         ({"data": DATA._replace(x=DATA.x[:, :, :4])}, r"data\.x: "),
         ({"data": DATA._replace(x=DATA.x.repeat(1, 3, 1, 1))}, r"data\.x: "),
         ({"data": DATA._replace(x=DATA.x[:9])}, r"data\.x: 10 images or more"),

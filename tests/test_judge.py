@@ -11,7 +11,13 @@ from lesson_utils import initial_noise, load, save
 from lesson_utils.data import mnist, sprites
 from lesson_utils.quality import judge as judging
 from lesson_utils.quality import metrics
-from lesson_utils.quality.judge import Judge, judge_for, load_judge, save_judge
+from lesson_utils.quality.judge import (
+    Judge,
+    judge_for,
+    judge_path,
+    load_judge,
+    save_judge,
+)
 from lesson_utils.quality.metrics import Reference, frechet_distance, reference
 from lesson_utils.support.files import read_tensors, write_tensors
 
@@ -98,6 +104,8 @@ RECORDS = [
     {"names": ["hero"]},
     {"names": None},
     {"judge": {"in_channels": 1, "width": 8}},
+    {"judge": {"in_channels": 3, "width": 8, "image_shape": [1, 8, 8]}},
+    {"judge": {"in_channels": 3, "width": 8, "image_shape": 3}},
     {"judge": {"in_channels": 3, "width": 10**9}},
     {"judge": {"depth": 3}},
     {"real": 1},
@@ -217,8 +225,8 @@ def test_a_judge_that_ships_is_trained_by_its_recipe(name, tmp_path, monkeypatch
 )
 def test_the_shipped_judges_are_small_and_good(name, n, least):
     judge, record = load_judge(name)
-    _, _, names, (channels, *_), _ = load(name)
-    assert judge.names == names and judge.in_channels == channels
+    _, _, names, shape, _ = load(name)
+    assert judge.names == names and judge.image_shape == shape and not judge.several
     assert record["accuracy"] >= least and judge.real.n == n
     assert (judging.JUDGES / f"{name}.safetensors").stat().st_size < 1_000_000
 
@@ -272,9 +280,10 @@ def test_a_judge_fits_the_checkpoint_whose_samples_it_judges(tmp_path, monkeypat
 
     monkeypatch.setattr(judging, "dataset", of_size)
     monkeypatch.setattr(judging, "JUDGES", tmp_path)
-    own = Judge(1, data[8].names, width=8).eval()
+    monkeypatch.setattr(judging, "checkpoint_of", lambda name: None)
+    own = Judge(1, data[8].names, 8, (1, 8, 8)).eval()
     own.real = reference(own.seen(data[8].x)[0])
-    save_judge(tmp_path / "pets.safetensors", own, image_shape=(1, 8, 8))
+    save_judge(judge_path("pets"), own)
     taken = judge_for("pets", small_checkpoint(), steps=2)
     assert taken.width == 8 and not found
     other = judge_for("pets", small_checkpoint((1, 12, 12)), steps=2)
@@ -282,6 +291,71 @@ def test_a_judge_fits_the_checkpoint_whose_samples_it_judges(tmp_path, monkeypat
     third = small_checkpoint()._replace(context=("a", "c"))
     assert judge_for("pets", third, steps=2).width == 32
     assert judge_for("pets").width == 8
+    old = Judge(1, data[8].names, 8).eval()  # does not say the size
+    old.real = own.real
+    save_judge(judge_path("pets"), old)
+    assert judge_for("pets", small_checkpoint(), steps=2).width == 32
+
+
+def test_without_a_checkpoint_it_is_the_one_of_that_name(tmp_path, monkeypatch):
+    """So that 32 × 32 samples never meet a judge of 16 × 16 images."""
+    own = small_checkpoint((1, 12, 12))
+    asked = []
+
+    def data_like(name, like):
+        asked.append(like and like.image_shape)
+        return small_data(shape=(1, 12, 12))
+
+    monkeypatch.setattr(judging, "dataset", data_like)
+    monkeypatch.setattr(judging, "JUDGES", tmp_path)
+    monkeypatch.setattr(judging, "checkpoint_file", lambda name: "a file")
+    monkeypatch.setattr(judging, "load", lambda name: own)
+    judge = judge_for(tmp_path / "pets", steps=2)
+    assert asked == [(1, 12, 12)] and judge.image_shape == (1, 12, 12)
+    save_judge(tmp_path / "judge.safetensors", judge)
+    for known in (judge, load_judge(tmp_path / "judge.safetensors")[0]):
+        with pytest.raises(ValueError, match=r"^x: images \(1, 12, 12\), which"):
+            known.seen(torch.zeros(2, 1, 16, 16))
+
+
+def test_there_is_no_judge_of_data_without_classes(monkeypatch):
+    bare = small_data()._replace(c=torch.zeros(40, 0), names=())
+    monkeypatch.setattr(judging, "dataset", lambda name, like: bare)
+    for like in (None, small_checkpoint()._replace(context=())):
+        with pytest.raises(ValueError, match="^name: data with classes.*'pets'$"):
+            judge_for("pets", like)
+
+
+def test_what_weights_a_judge_can_learn():
+    data = small_data()
+    with pytest.raises(ValueError, match=r"^data\.c: weights in \[0, 1\]"):
+        judging.quick_judge(data._replace(c=2 * data.c))
+    shares = torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
+    assert judging.one_each(shares) and not judging.one_each(2 * shares)
+    assert not judging.one_each(torch.eye(3)[:2] * 0)
+
+
+@pytest.mark.parametrize(
+    ("several", "c", "logits", "right"),
+    [
+        (False, [0, 1, 0], [1, 2, 0], True),
+        (False, [0, 1, 0], [2, 1, 0], False),
+        (False, [0.5, 0, 0.5], [2, 0, 1.5], True),
+        (False, [0.5, 0, 0.5], [2, 1.5, 0], False),
+        (False, [0.5, 0, 0.5], [2, 0, 0], False),
+        (False, [0.7, 0, 0.3], [2, 1, 0], True),
+        (True, [1, 0, 1], [2, -1, 1], True),
+        (True, [1, 0, 1], [2, -1, -1], False),
+        (True, [1, 0, 1], [2, 1, 1], False),
+        (True, [0, 0, 0], [-1, -1, -2], True),
+        (True, [0, 0, 0], [-1, 1, -2], False),
+        (True, [0.4, 0.6, 0], [-1, 1, -2], True),
+    ],
+)
+def test_what_is_asked_for_and_seen(several, c, logits, right):
+    judge = Judge(1, "abc", 8, several=several)
+    logits, c = torch.tensor([logits]).float(), torch.tensor([c]).float()
+    assert judge.right(logits, c).tolist() == [right]
 
 
 def test_it_takes_images_from_any_device_and_answers_on_the_cpu(judge, monkeypatch):

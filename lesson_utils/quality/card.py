@@ -22,7 +22,7 @@ from ..sampling import ddim, guide, last
 from ..sprites import draw_sprites
 from ..support.checked import checked, choice, each, whole
 from ..support.device import machine
-from ..support.files import CHECKPOINTS, ROOT, write_bytes
+from ..support.files import CHECKPOINTS, ROOT, write_bytes, write_checksums
 from ..viz import grid, plot, sheet, small_png
 from .experiment import COPY, Experiment, Sampling, digest, evaluate, sampled
 from .inversion import inversion_table, invert_all
@@ -275,9 +275,13 @@ def measured(who: Subject, what: str) -> dict:
 
 
 def write_card(who: Subject) -> None:
-    """Fill the parts of checkpoints/README.md that are about this checkpoint."""
+    """Fill the parts of checkpoints/README.md that are about this checkpoint.
+
+    The checksums beside it are written anew: a judge may have been trained for it.
+    """
     for name, text in sections(who).items():
         fill(CHECKPOINTS / "README.md", name, text)
+    write_checksums()
 
 
 # Images

@@ -87,25 +87,30 @@ def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) ->
 
     data: what the model was trained on, for the figures that compare with it image by
     image (precision, recall, kernel distance, nearest neighbour); None leaves them
-    out. Intervals: 95 %, of the FCD by resampling within each class, of the label
-    accuracy Wilson's. ValueError as the metrics.
+    out. label_accuracy: the share of images that show what was asked for, and all of
+    it, as `Judge.right` has it; by_class: that of those for which the class was asked.
+    classifier_score: None where an image may show several classes. Intervals: 95 %, of
+    the FCD by resampling within each kind of context, of the label accuracy Wilson's.
+    ValueError as the metrics.
     """
-    n, x, wanted = len(x), x.cpu(), c.argmax(1).cpu()
+    n, x, c = len(x), x.cpu(), c.cpu()
+    asked = judge.asked_for(c)
+    _, kinds = distinct(asked)
     features, logits = judge.seen(x)
-    right = (logits.argmax(1) == wanted).double()
+    right = judge.right(logits, c).double()
 
     def fcd(i: Tensor) -> float:
         return frechet_distance(features[i], judge.real)
 
-    by_class = [right[wanted == k] for k in range(c.shape[1])]
+    by_class = [right[of_class] for of_class in asked.T]
     found = {
         "n": n,
         "fcd": fcd(torch.arange(n)),
-        "fcd_interval": [*interval(fcd, wanted)],
+        "fcd_interval": [*interval(fcd, kinds)],
         "label_accuracy": float(right.mean()),
         "label_accuracy_interval": [*share_interval(float(right.mean()), n)],
         "by_class": [float(k.mean()) if len(k) else None for k in by_class],
-        "classifier_score": classifier_score(logits),
+        "classifier_score": None if judge.several else classifier_score(logits),
     }
     if data is not None:
         found.update(beside(features, x, judge, data))
@@ -163,7 +168,7 @@ def evaluate(
 
     path: a JSON file of the result, written after each cell: those that it holds
     already are not sampled again. A run that was killed goes on at the last batch, kept
-    beside it. data: the training data, in whose shares the classes are asked for;
+    beside it. data: the training data, in whose shares its contexts are asked for;
     unseen: others of their kind, the floor. about: what else the file should say, and
     must say if it is there, such as the machine. Seconds are n times the median over
     batches of the time an image took, with nothing but the sampler inside; on a CPU
@@ -176,7 +181,7 @@ def evaluate(
 
     def loop() -> Iterator[dict]:
         if unseen is not None and "floor" not in plan.result:
-            some = of_classes(unseen.c, plan.c.argmax(1))
+            some = like_those(judge.asked_for(unseen.c), judge.asked_for(plan.c))
             floor = figures(judge, unseen.x[some], unseen.c[some], data)
             plan.result["floor"] = floor
             write_json(plan.path, plan.result)
@@ -199,7 +204,7 @@ def evaluate(
 class Plan(NamedTuple):
     """An evaluation that makes sense, and how far it is.
 
-    c: (n,K), the class of each sample; made_of: what a result must say to go on with
+    c: (n,K), the context of each sample; made_of: what a result must say to go on with
     it; result: what the file at path says.
     """
 
@@ -219,9 +224,12 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
     K, n = len(checkpoint.context), experiment.n_samples
     if path.suffix != ".json":
         refuse("path", "a path that ends in .json", str(path))
-    if judge.in_channels != checkpoint.image_shape[0] or len(judge.names) != K:
-        what = f"one of {checkpoint.image_shape[0]} channels and {K} classes"
-        refuse("judge", what, f"{judge.in_channels} and {len(judge.names)}")
+    if not K:
+        refuse("checkpoint", "one of data with classes", "a model without context")
+    known = judge.image_shape or (judge.in_channels, *checkpoint.image_shape[1:])
+    if known != tuple(checkpoint.image_shape) or len(judge.names) != K:
+        what = f"one of images {tuple(checkpoint.image_shape)} and {K} classes"
+        refuse("judge", what, f"one of {known} and {len(judge.names)}")
     shape = " ".join(map(str, checkpoint.image_shape))
     tensor(f"N {shape}")("data.x", data.x)
     if unseen is not None:
@@ -241,7 +249,7 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
         **about,
     }
     result = read_result(path, made_of) if path.exists() else {**made_of, "cells": []}
-    c = torch.eye(K)[in_shares(data.c, n)]
+    c = in_shares(data.c, n)
     cells, seed = experiment.cells(), experiment.seed
     return Plan(checkpoint, judge, data, cells, c, seed, path, made_of, result)
 
@@ -252,19 +260,28 @@ def digest(model: nn.Module) -> str:
 
 
 def in_shares(c: Tensor, n: int) -> Tensor:
-    """n classes, each as often as in the rows of c (N,K), shuffled: (n,) int64.
+    """n contexts, each as often as among the rows of c (N,K), shuffled: (n,K).
 
     Evenly instead of at random: a distance of few images is mostly one of shares.
     """
-    shares = c.argmax(1).bincount(minlength=c.shape[1]).cumsum(0) / len(c)
+    rows, number = distinct(c)
+    shares = number.bincount().cumsum(0) / len(c)
     wanted = torch.searchsorted(shares, (torch.arange(n) + 0.5) / n)
-    return wanted[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return rows[wanted[shuffled]]
 
 
-def of_classes(c: Tensor, wanted: Tensor) -> Tensor:
-    """Numbers of rows of c (N,K) at random, of each class as many as wanted has."""
-    order = torch.randperm(len(c), generator=torch.Generator().manual_seed(0))
-    number, counts = c[order].argmax(1), wanted.bincount(minlength=c.shape[1])
+def distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The (M,K) that occur among rows (N,K), class after class; their numbers (N,)."""
+    found, number = rows.unique(dim=0, return_inverse=True)
+    return found.flip(0), len(found) - 1 - number
+
+
+def like_those(asked: Tensor, wanted: Tensor) -> Tensor:
+    """Numbers of rows of asked (N,K) at random, of each kind as many as in wanted."""
+    order = torch.randperm(len(asked), generator=torch.Generator().manual_seed(0))
+    _, number = distinct(torch.cat([wanted, asked[order]]))
+    counts, number = number[: len(wanted)].bincount(), number[len(wanted) :]
     return torch.cat([order[number == k][:m] for k, m in enumerate(counts)])
 
 

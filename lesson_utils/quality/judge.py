@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checkpoint import halves, rebuilt
+from ..checkpoint import Checkpoint, checkpoint_file, halves, load, rebuilt
 from ..data import Pictures, dataset, sprites
 from ..support.checked import Call, checked, refuse, tensor, whole
 from ..support.device import machine
@@ -35,14 +35,27 @@ class Judge(nn.Module):
     """A small classifier of images: x (B,C,H,W) in [-1, 1] -> logits (B,K).
 
     in_channels: C; names: the K classes; width: channels at full size, a multiple of 8.
-    real: a Reference of its data, which is shipped with it, or None. It stays on the
-    CPU and takes images from any device.
+    image_shape: (C,H,W) of the images that it knows and no others, None for any size.
+    several: whether an image may show several classes, or none, so that each logit is
+    one of its own. real: a Reference of its data, which is shipped with it, or None. It
+    stays on the CPU and takes images from any device.
     """
 
-    def __init__(self, in_channels: int, names: tuple[str, ...], width: int = 32):
+    def __init__(
+        self,
+        in_channels: int,
+        names: tuple[str, ...],
+        width: int = 32,
+        image_shape: tuple[int, int, int] | None = None,
+        several: bool = False,
+    ):
         super().__init__()
         self.real: Reference | None = None
         self.in_channels, self.names, self.width = in_channels, tuple(names), width
+        self.image_shape = None if image_shape is None else tuple(image_shape)
+        if self.image_shape is not None and self.image_shape[:1] != (in_channels,):
+            refuse("image_shape", f"({in_channels},H,W)", image_shape)
+        self.several = several
         layers, c = [], in_channels
         for times, stride in ((1, 1), (1, 1), (2, 2), (2, 1), (4, 2), (4, 1)):
             conv = nn.Conv2d(c, times * width, 3, stride, padding=1)
@@ -62,8 +75,10 @@ class Judge(nn.Module):
     def seen(self, x: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
         """Features (N, 4 width) and logits (N,K) of x (N,C,H,W), cut off as displayed.
 
-        Raises ValueError for other channels than its own, and NaN.
+        Raises ValueError for other channels or sizes than its own, and NaN.
         """
+        if self.image_shape not in (None, tuple(x.shape[1:])):
+            refuse("x", f"images {self.image_shape}, which this judge knows,", x)
         if x.isnan().any():
             refuse("x", "a tensor without NaN", x)
         parts = x.to(self.head.weight).split(batch_size)
@@ -75,9 +90,37 @@ class Judge(nn.Module):
         return self.seen(x, batch_size)[1].argmax(1)
 
     def accuracy(self, x: Tensor, c: Tensor) -> float:
-        """The share of x (N,C,H,W) in which the class asked for, c (N,K), is seen."""
-        tensor(f"{len(x)} {len(self.names)}")("c", c)
-        return float((self.classes(x) == c.argmax(1).cpu()).double().mean())
+        """The share of x (N,C,H,W) in which what c (N,K) asks for is seen: `right`."""
+        return float(self.right(self.seen(x)[1], c).double().mean())
+
+    def right(self, logits: Tensor, c: Tensor) -> Tensor:
+        """Which images of these logits (N,K) show what c (N,K) asked for: (N,) bool.
+
+        One class that was asked for must have the largest probability. Several must be
+        all those, and no others, that a context of the probabilities would ask for.
+        ValueError for a c of another shape.
+        """
+        asked = self.asked_for(tensor(f"{len(logits)} {len(self.names)}")("c", c).cpu())
+        share = logits.sigmoid() if self.several else logits.softmax(1)
+        right = (self.asked_for(share) == asked).all(1)
+        if self.several:
+            return right
+        first = logits.argmax(1) == asked.byte().argmax(1)
+        return torch.where(asked.sum(1) == 1, first, right)
+
+    def asked_for(self, c: Tensor) -> Tensor:
+        """The classes that contexts c (N,K) ask for: (N,K) bool.
+
+        They have at least half the weight of the largest; where an image may show
+        several, or none, a weight of at least ½.
+        """
+        largest = 1.0 if self.several else c.amax(1, keepdim=True)
+        return (c > 0) & (c >= largest / 2)
+
+
+def one_each(c: Tensor) -> bool:
+    """Whether each context (N,K) is one class, or the shares of a mixture."""
+    return bool((c >= 0).all() and ((c.sum(1) - 1).abs() < 1e-4).all())
 
 
 # Files
@@ -92,7 +135,8 @@ def save_judge(path: str | Path, judge: Judge, **meta) -> None:
     tensors = halves(judge)
     tensors["real.mean"] = real.mean.float()
     tensors["real.cov"] = real.cov.float()
-    sizes = {"in_channels": judge.in_channels, "width": judge.width}
+    made_by = ("in_channels", "width", "image_shape", "several")
+    sizes = {name: getattr(judge, name) for name in made_by}
     record = {"judge": sizes, "names": judge.names, "real": real.n, "meta": meta}
     write_tensors(path, tensors, record)
 
@@ -133,12 +177,18 @@ def own_reference(name: str, real: object, judge: Judge) -> Reference:
 
 
 def train_judge(judge: Judge, batches: Iterator[tuple[Tensor, Tensor]], steps: int):
-    """Train a judge in place on so many batches of x (B,C,H,W) with c (B,K)."""
+    """Train a judge in place on so many batches of x (B,C,H,W) with c (B,K).
+
+    Cross-entropy with the shares of c; a judge of `several` learns of each class alone.
+    """
     optimiser = torch.optim.AdamW(judge.train().parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps)
     for x, c in islice(batches, steps):
         x = x + 0.1 * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)
-        loss = F.cross_entropy(judge(x), c, label_smoothing=0.02)
+        if judge.several:
+            loss = F.binary_cross_entropy_with_logits(judge(x), c)
+        else:
+            loss = F.cross_entropy(judge(x), c, label_smoothing=0.02)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -149,31 +199,48 @@ def train_judge(judge: Judge, batches: Iterator[tuple[Tensor, Tensor]], steps: i
 def judge_for(name: str | Path, like=None, steps: int = 300) -> Judge:
     """The judge of a data set: the one that ships, or one that is trained here and now.
 
-    name: as dataset takes it. like: the Checkpoint whose samples are judged: images of
-    its size are what the judge must know. steps: of 64 images, where it is trained.
+    name: as dataset takes it. like: the Checkpoint whose samples are judged, None for
+    the one of this name, if there is one: the judge knows images of its size and no
+    others. steps: of 64 images, where it is trained. ValueError for data without
+    classes.
     """
+    if like is None:
+        like = checkpoint_of(name)
+    if like is not None and not like.context:
+        refuse("name", "data with classes, which a judge can name,", str(name))
     if judge_path(name).is_file():
-        judge, record = load_judge(name)
-        if like is None or knows_images_of(judge, record, like):
+        judge, _ = load_judge(name)
+        if like is None or knows_images_of(judge, like):
             return judge
-    return quick_judge(dataset(name, like=like), steps)
+    data = dataset(name, like=like)
+    if not data.names:
+        refuse("name", "data with classes, which a judge can name,", str(name))
+    return quick_judge(data, steps)
 
 
-def knows_images_of(judge: Judge, record: dict, like) -> bool:
-    """Whether a judge knows images like a checkpoint's: their channels, size, classes.
+def checkpoint_of(name: str | Path) -> Checkpoint | None:
+    """The checkpoint that was trained on a data set, if there is one."""
+    try:
+        checkpoint_file(name)
+    except ValueError:
+        return None
+    return load(name)
 
-    An older record does not say the size.
-    """
-    shape = tuple(like.image_shape)
-    same = tuple(record.get("image_shape", shape)) == shape
-    return same and judge.in_channels == shape[0] and judge.names == like.context
+
+def knows_images_of(judge: Judge, like: Checkpoint) -> bool:
+    """Whether a judge knows images like a checkpoint's: their shape and classes."""
+    return judge.image_shape == tuple(like.image_shape) and judge.names == like.context
 
 
 def quick_judge(data: Pictures, steps: int = 300) -> Judge:
     """A judge trained on some data here and now, the same each time."""
+    if not ((data.c >= 0) & (data.c <= 1)).all():
+        refuse("data.c", "weights in [0, 1], which a judge can learn,", data.c)
+    shape = tuple(data.x.shape[1:])
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
-        judge = Judge(data.x.shape[1], data.names)
+        several = not one_each(data.c)
+        judge = Judge(shape[0], data.names, image_shape=shape, several=several)
         batches = (torch.randint(len(data.x), (64,)) for _ in range(steps))
         train_judge(judge, ((data.x[i], data.c[i]) for i in batches), steps)
     judge.real = reference(judge.seen(data.x)[0])
@@ -272,14 +339,14 @@ def train_shipped_judge(name: str, data: Pictures) -> tuple[Judge, dict]:
     """Train the judge of a built-in data set; gives it, and its record."""
     recipe = RECIPES[name]
     torch.manual_seed(0)
-    judge = Judge(data.x.shape[1], data.names, recipe.width)
+    shape = tuple(data.x.shape[1:])
+    judge = Judge(shape[0], data.names, recipe.width, shape)
     judge.to(memory_format=torch.channels_last)
     start = time.monotonic()
     batches = progress(recipe.batches(data), recipe.steps, f"judge of {name}")
     train_judge(judge, batches, recipe.steps)
     record = {
         "data": recipe.about,
-        "image_shape": list(data.x.shape[1:]),
         "images_seen": recipe.steps * BATCH,
         "seconds": round(time.monotonic() - start),
         "machine": machine("cpu"),

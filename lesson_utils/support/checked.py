@@ -236,8 +236,12 @@ class tensor:
         return value.to(other) if self.cast else value.to(other.device)
 
     def look(self, name: str, value: Tensor) -> None:
-        """Refuse values outside the span."""
-        if value.is_meta or not value.numel():
+        """Refuse values outside the span.
+
+        Tensors of other kinds (meta, FakeTensor) may have no values.
+        """
+        plain = type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
+        if not plain or not value.numel():
             return
         low, high = (end.item() for end in value.detach().aminmax())
         if not all(in_span(end, self.span) for end in (low, high)):
