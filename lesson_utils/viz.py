@@ -10,17 +10,18 @@ import io
 import math
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
-from tqdm import tqdm
 
+from .support import lettering
+from .support.bar import progress as progress
 from .support.checked import (
     checked,
     choice,
@@ -37,7 +38,10 @@ from .support.rules import images, numbers
 # Told apart without colour vision too (Okabe & Ito 2008), and by their dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 LINES = ("-", "--", "-.", ":")
+GREYS = (255, 236, 170, 90, 0)  # of plots: ground, grid, the edges of letters, ink
 LONGEST_PROMPT = 200  # characters
+ROOM, GAP = 920, 14  # pixels of a page for pictures side by side, and between two
+DENSITY = 192  # dots an inch: of pictures that are drawn at twice their size
 
 
 # Rules for arguments
@@ -102,22 +106,16 @@ def sheet(
     """Like `grid`, with each image's prompt beneath it, as uint8 (H,W,3) for `show`.
 
     x: (B,C,H,W) in [-1, 1]; prompts: B texts of at most 200 characters. A long one is
-    broken into lines, "" reads "no context" in grey. Raises ValueError as `grid` does.
+    broken into lines, "" reads "no context" in grey; where no font of this machine has
+    a letter, its number stands there, such as U+732B. All rows are equally high. Raises
+    ValueError as `grid` does.
     """
-    from matplotlib import get_data_path  # slow to import
-
-    font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", 11)
     stills = pixels(x).repeat(scale, 1).repeat(scale, 2)
-    columns = wide(len(stills)) if columns is None else columns
+    prompts = [lettering.spelt(prompt) for prompt in prompts]
     words = " ".join(prompts).split()
-    longest = max(map(font.getlength, words), default=0)
+    longest = max(map(lettering.length, words), default=0)
     room = max(stills.shape[2], 64, min(128, math.ceil(longest)))  # for a line
-    rows = []
-    for i in range(0, len(stills), columns):
-        row = slice(i, i + columns)
-        cells = captioned(stills[row], prompts[row], font, room)
-        rows.append(tile(cells, columns, 1))
-    return np.concatenate(rows)
+    return tile(captioned(stills, prompts, room), columns, 1)
 
 
 @checked(frames=some_frames, scale=whole(1))
@@ -163,15 +161,25 @@ def plot(
     """Curves with a legend, as the bytes of a PNG for `show`, which wants its alt text.
 
     curves: {label: N values}; x: their N places, None for 0, 1, 2, …; log: which axes
-    are logarithmic, "", "x", "y" or "xy"; size: in hundreds of pixels. Raises
-    ValueError for a curve that is not as long as x, or is not finite.
+    are logarithmic, "", "x", "y" or "xy"; size: in hundreds of pixels, of which the PNG
+    has twice as many for sharp screens. Raises ValueError for a curve that is not as
+    long as x, or is not finite.
     """
-    from matplotlib.figure import Figure  # slow to import
+    from matplotlib import rc_context  # slow to import
+
+    words = [written(text) for text in (xlabel, ylabel, *curves)]
+    with rc_context({"font.family": lettering.families(words)}):
+        return png(figure_of(curves, x, words, log, size))
+
+
+def figure_of(curves, x, words: Sequence[str], log: str, size: tuple[float, float]):
+    """The matplotlib Figure of `plot`; words: of the axes, then of the curves."""
+    from matplotlib.figure import Figure
 
     places = None if x is None else numbers("x", x)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlabel=words[0], ylabel=words[1])
     for axis in log:
         axes.set(**{f"{axis}scale": "log"})
     for i, (label, values) in enumerate(curves.items()):
@@ -180,25 +188,70 @@ def plot(
         if len(y) != len(at):
             refuse(f"curves[{label!r}]", f"a number for each of {len(at)} x", y)
         style = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
-        axes.plot(at, y, label=label, marker="." if len(y) < 20 else None, **style)
-    if any(curves):
-        axes.legend(frameon=False)
+        axes.plot(at, y, marker="." if len(y) < 20 else None, **style)
     axes.grid(alpha=0.25)
-    return png(figure)
+    if any(curves):
+        name_curves(figure, axes, words[2:])
+    return figure
 
 
-def png(figure, colours: int = 32) -> bytes:
-    """A matplotlib Figure as the bytes of a small PNG of so many colours."""
+def name_curves(figure, axes, names: Sequence[str]) -> None:
+    """A legend where no curve is: among them, or above them if they leave no room."""
+    legend = axes.legend(axes.lines, names, frameon=False)
+    figure.draw_without_rendering()  # puts everything in its place
+    box = legend.get_window_extent().padded(4)
+    drawn = [
+        line.get_transform().transform_path(line.get_path()) for line in axes.lines
+    ]
+    if any(path.intersects_bbox(box, filled=False) for path in drawn):
+        legend.remove()
+        for columns in range(len(names), 0, -1):
+            place = {"loc": "outside upper center", "ncols": columns}
+            legend = figure.legend(axes.lines, names, frameon=False, **place)
+            figure.draw_without_rendering()
+            if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+                break
+            legend.remove()
+
+
+def written(text: str) -> str:
+    """text as matplotlib shall draw it: letters that it has, and no formulas."""
+    return lettering.spelt(text).replace("$", r"\$")
+
+
+def png(figure) -> bytes:
+    """A matplotlib Figure at twice its size, in few colours, as the bytes of a PNG."""
     file = io.BytesIO()
-    figure.savefig(file)
-    return small_png(Image.open(file), colours, Image.Quantize.MEDIANCUT)
+    figure.savefig(file, dpi=2 * figure.dpi)
+    picture = Image.open(file).convert("RGB")
+    palette = palette_of(np.asarray(picture))
+    wanted = Image.new("P", (1, 1))
+    wanted.putpalette(np.resize(palette, (256, 3)).tobytes())
+    few = picture.quantize(palette=wanted, dither=Image.Dither.NONE)
+    index = Image.fromarray(np.asarray(few) % len(palette))
+    index.putpalette(palette.tobytes())
+    return saved_png(index, dpi=(DENSITY, DENSITY))
+
+
+def palette_of(plot: np.ndarray) -> np.ndarray:
+    """Greys, and each of COLOURS that a plot (H,W,3) has, whole and half: (P,3)."""
+    shades = [(grey,) * 3 for grey in GREYS]
+    for colour in COLOURS:
+        whole_one = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
+        if whole_one.any() and (plot == whole_one).all(-1).sum() > 20:
+            shades += [whole_one, whole_one // 2 + 128]
+    return np.array(shades, np.uint8)
 
 
 def small_png(picture: Image.Image, colours: int, method: Image.Quantize) -> bytes:
     """A picture as the bytes of a PNG of so many colours."""
     few = picture.convert("RGB").quantize(colours, method, dither=Image.Dither.NONE)
+    return saved_png(few)
+
+
+def saved_png(picture: Image.Image, **more) -> bytes:
     file = io.BytesIO()
-    few.save(file, "PNG", optimize=True)
+    picture.save(file, "PNG", optimize=True, **more)
     return file.getvalue()
 
 
@@ -224,10 +277,10 @@ def show(
     A picture is a uint8 array (H,W,3), a tensor (B,C,H,W) in [-1, 1] (laid out by
     `grid`), the bytes of a GIF or PNG, or the path of one. titles, alt: one text for
     each picture; alt says in words what is to be seen, and where it is left out the
-    title does. colors: an array or a tensor is shown in so many, 2 to 256, for half the
-    size; None keeps all. Emits one HTML output, with the alt texts as plain text beside
-    it; outside IPython it prints those. Raises ValueError for all else and a missing
-    alt.
+    title does. scale: of tensors, or less where they would not stand side by side in a
+    page. colors: an array or a tensor is shown in so many, 2 to 256, for half the size;
+    None keeps all. Emits one HTML output, with the alt texts as plain text beside it;
+    outside IPython it prints those. Raises ValueError for all else and a missing alt.
     """
     page, plain = markup(pictures, titles, alt, columns, scale, colors)
     if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
@@ -244,19 +297,30 @@ def markup(
     """What `show` shows, as HTML and as plain text."""
     titles = texts("titles", titles or [""] * len(pictures), len(pictures))
     alts = texts("alt", alt or titles, len(pictures))
-    figures = []
-    for i, (title, words) in enumerate(zip(titles, alts, strict=True)):
+    for i, words in enumerate(alts):
         if not words.strip():
             refuse("alt", f"a text that says what pictures[{i}] shows", alt)
-        kind, data = encoded(pictures[i], f"pictures[{i}]", columns, scale, colors)
-        caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
-        figures.append(
-            '<figure style="display:inline-block;margin:0 1em 0 0;max-width:100%">'
-            f'<img alt="{html.escape(words)}" style="max-width:100%;'
-            f'image-rendering:pixelated" src="{data_url(kind, data)}">'
-            f"{caption}</figure>"
-        )
-    return f"<div>{''.join(figures)}</div>", "\n".join(alts)
+    known = [known_picture(p, f"pictures[{i}]") for i, p in enumerate(pictures)]
+    scale = fitting(known, columns, scale)
+    figures = []
+    for i, picture in enumerate(known):
+        data = encoded(picture, columns, scale, colors)
+        last = i == len(known) - 1
+        figures.append(figure_tag(data, titles[i], alts[i], last))
+    look = f"display:flex;flex-wrap:wrap;align-items:flex-start;column-gap:{GAP}px"
+    return f'<div style="{look}">{"".join(figures)}</div>', "\n".join(alts)
+
+
+def figure_tag(data: bytes, title: str, words: str, last: bool) -> str:
+    """An image above its title, which takes more room than that only if it is last."""
+    width, smooth = size_shown(data)
+    look = f"margin:0;max-width:100%;flex:{int(last)} 1 {max(width, 100)}px"
+    caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
+    drawn = f'width="{width}" style="max-width:100%;image-rendering:'
+    drawn += "auto" if smooth else "pixelated"
+    source = data_url(kind_of(data), data)
+    image = f'<img alt="{html.escape(words)}" {drawn}" src="{source}">'
+    return f'<figure style="{look}">{image}{caption}</figure>'
 
 
 def data_url(kind: str, data: bytes) -> str:
@@ -264,11 +328,11 @@ def data_url(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
-    """A picture as `show` takes it -> ("png" or "gif", its bytes)."""
+def known_picture(picture, name: str) -> Tensor | np.ndarray | bytes:
+    """A picture as `show` takes it; a file as its bytes."""
     if isinstance(picture, Tensor):
-        picture = tile(pixels(showable(name, picture)), columns, scale)
-    elif isinstance(picture, str | Path):
+        return showable(name, picture)
+    if isinstance(picture, str | Path):
         path = located(picture, name)
         if not path.is_file():
             refuse(name, "the path of a GIF or a PNG that is there", str(picture))
@@ -276,52 +340,54 @@ def encoded(picture, name: str, columns, scale, colors) -> tuple[str, bytes]:
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             refuse(name, "uint8 (H,W,3)", picture)
-        if colors is not None:
-            rare = Image.Quantize.MAXCOVERAGE  # keeps rare colours too
-            return "png", small_png(Image.fromarray(picture), colors, rare)
-        return "png", iio.imwrite("<bytes>", picture, extension=".png", plugin="pillow")
-    for kind, start in (("png", b"\x89PNG\r\n"), ("gif", b"GIF8")):
-        if isinstance(picture, bytes) and picture.startswith(start):
-            return kind, picture
-    refuse(name, "an array, a tensor, a path, or the bytes of a GIF or a PNG", picture)
+    elif not isinstance(picture, bytes) or not kind_of(picture):
+        needed = "an array, a tensor, a path, or the bytes of a GIF or a PNG"
+        refuse(name, needed, picture)
+    return picture
 
 
-@checked(
-    steps=instance(Iterable, "a sampler or a sequence, such as ddim(...),"),
-    total=optional(whole()),
-    label=instance(str, "a text"),
-)
-def progress(steps: Iterable, total: int | None = None, label: str = "") -> Iterator:
-    """The items of steps, unchanged, with a bar on stdout that leaves one line.
+def kind_of(data: bytes) -> str | None:
+    """What the bytes of an image are, "png" or "gif", if either."""
+    if data.startswith(b"\x89PNG\r\n"):
+        return "png"
+    return "gif" if data.startswith(b"GIF8") else None
 
-    total=None takes len(steps) where there is one. The bar closes when the items end,
-    the source raises or the reader stops. No item is held, and gradient mode is left
-    alone. Raises ValueError if steps is not iterable or total is negative.
+
+def size_shown(data: bytes) -> tuple[int, bool]:
+    """The width of a GIF or PNG in a page, and whether it is drawn at twice that."""
+    picture = Image.open(io.BytesIO(data))
+    dense = round(picture.info.get("dpi", (0, 0))[0]) == DENSITY
+    return (picture.width // 2 if dense else picture.width), dense
+
+
+def fitting(pictures: Sequence, columns: int | None, scale: int) -> int:
+    """At most this scale: one at which the tensors stand beside the other pictures.
+
+    If there is none above 1, one at which each of them fits alone.
     """
-    if total is None and hasattr(steps, "__len__"):
-        total = len(steps)
-    bar = Bar(
-        total=total or None,
-        desc=label or None,
-        unit=" steps",
-        miniters=1,
-        ncols=79,
-        position=0,
-        file=sys.stdout,
-    )
-
-    def tick(item):
-        bar.update()
-        return item
-
-    with bar:
-        yield from map(tick, steps)  # holds no item, as a loop's variable would
+    tensors = [p for p in pictures if isinstance(p, Tensor)]
+    widths = [(columns or wide(len(p))) * p.shape[3] for p in tensors]
+    free = ROOM - GAP * (len(pictures) - 1)
+    for picture in pictures:
+        if isinstance(picture, np.ndarray):
+            free -= picture.shape[1]
+        elif isinstance(picture, bytes):
+            free -= size_shown(picture)[0]
+    together = free // max(sum(widths), 1)
+    alone = ROOM // max(widths, default=1)
+    return min(scale, together if together > 1 else max(alone, 1))
 
 
-class Bar(tqdm):
-    """A bar without a thread that watches it."""
-
-    monitor_interval = 0
+def encoded(picture: Tensor | np.ndarray | bytes, columns, scale, colors) -> bytes:
+    """A picture as the bytes of a PNG or a GIF."""
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, Tensor):
+        picture = tile(pixels(picture), columns, scale)
+    if colors is not None:
+        rare = Image.Quantize.MAXCOVERAGE  # keeps rare colours too
+        return small_png(Image.fromarray(picture), colors, rare)
+    return iio.imwrite("<bytes>", picture, extension=".png", plugin="pillow")
 
 
 # Pixels
@@ -367,12 +433,10 @@ def wide(b: int) -> int:
     return next(full, root)
 
 
-def captioned(
-    stills: np.ndarray, prompts: list[str], font: ImageFont.FreeTypeFont, room: int
-) -> np.ndarray:
+def captioned(stills: np.ndarray, prompts: Sequence[str], room: int) -> np.ndarray:
     """uint8 (B,h,w,3) -> uint8 (B,H,W,3), equally high, with the prompts beneath."""
     b, h, w, _ = stills.shape
-    captions = [broken(text or "no context", font, room) for text in prompts]
+    captions = [broken(text or "no context", room) for text in prompts]
     high = h + 8 + 14 * max(map(len, captions))
     left = 4 + (room - w) // 2
     cells = np.full((b, high, room + 8, 3), 255, np.uint8)
@@ -381,16 +445,18 @@ def captioned(
         canvas = Image.fromarray(cell)
         grey = 0 if text else 118
         for j, line in enumerate(lines):
-            place = (4 + room / 2, h + 5 + 14 * j)
-            ImageDraw.Draw(canvas).text(place, line, (grey,) * 3, font, anchor="ma")
+            x, y = 4 + (room - lettering.length(line)) / 2, h + 16 + 14 * j
+            for font, piece in lettering.runs(line):
+                ImageDraw.Draw(canvas).text((x, y), piece, (grey,) * 3, font, "ls")
+                x += font.getlength(piece)
         cell[:] = canvas
     return cells
 
 
-def broken(text: str, font: ImageFont.FreeTypeFont, room: int) -> list[str]:
+def broken(text: str, room: int) -> list[str]:
     """text in lines of at most room pixels, broken inside a word only if need be."""
     for n in range(min(len(text), room // 3), 0, -1):  # characters in a line
         lines = textwrap.wrap(text, n, break_on_hyphens=False)
-        if all(font.getlength(line) <= room for line in lines):
+        if all(lettering.length(line) <= room for line in lines):
             break
     return lines

@@ -1,16 +1,22 @@
 """The playground: a panel for all that a sampler is asked, with images and a film."""
 
 import asyncio
+import hashlib
 import html
+import re
 import secrets
+import signal
 import time
+import unicodedata
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ipywidgets
 import torch
+import traitlets
 from torch import Tensor
 
 from .checkpoint import Checkpoint, load
@@ -20,22 +26,53 @@ from .noise import image_generators, initial_noise
 from .sampling import Step, ddim, ddpm, guide
 from .support.checked import checked, whole
 from .support.device import best_device
+from .support.files import located, write_bytes
+from .support.rules import seed_rule
+from .support.words import counted
 from .viz import data_url, markup
 
-LEFT, HALF, RIGHT = "340px", "168px", "468px"  # widths; two halves stand side by side
-SHEET = 448  # pixels, the width of a sheet of images
+LEFT, MOST_LEFT, HALF = "250px", "340px", "calc(50% - 4px)"  # widths of the controls
+SHEET = 384  # pixels, the width of a sheet of images
 MOST_SLIDERS = 12  # for more classes there is the prompt alone
-SEEDS = 1_000_000
+SEEDS = 1_000_000  # of which the button takes one
 PATIENCE = 0.1  # seconds between two moves of the progress bar
-GIF_FRAMES = 60  # about so many of a longer film are saved
+LIVE = 0.3  # seconds between two guesses that are shown while a sampler runs
+MOST_FRAMES = 64  # of a film; a longer one keeps every second, fourth, eighth step
+WAIT = 0.5  # seconds, from one look whether a cell still runs to the next
+SLUG = 40  # characters of a prompt in the name of a file
+PANELS = weakref.WeakSet()  # all of this kernel
+RESTARTED = "If nothing moves any more (a restarted kernel), run this cell again."
 # ipywidgets ties a slider's label to nothing: here its handle and number get its name.
-NAMES = (
-    '<img alt="" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" '
-    "onload=\"for (const box of this.closest('.widget-vbox').querySelectorAll("
-    "'.widget-slider')) for (const part of box.querySelectorAll("
-    "'[role=slider], .widget-readout')) "
-    "part.ariaLabel = box.querySelector('label').textContent\">"
-)
+# Also it cuts off a number that is typed until it fits: here it is refused in words.
+SCRIPT = """
+const panel = this.closest('.widget-vbox');
+for (const box of panel.querySelectorAll('.widget-slider'))
+    for (const part of box.querySelectorAll('[role=slider], .widget-readout'))
+        part.ariaLabel = box.querySelector('label').textContent;
+const check = event => {
+    const field = event.target, typed = field.textContent.trim();
+    if (!field.matches('.widget-readout')) return;
+    if (event.type === 'focus') field.good = typed;
+    if (event.type === 'focus' || (event.key && event.key !== 'Enter')) return;
+    const box = field.closest('.widget-slider');
+    const handle = box.querySelector('[role=slider]');
+    const [low, high] = ['min', 'max'].map(k => +handle.getAttribute('aria-value' + k));
+    const whole = !field.good.includes('.'), n = typed === '' ? NaN : Number(typed);
+    const fits = low <= n && n <= high && (!whole || Number.isInteger(n));
+    if (typed !== field.good) field.said?.remove();
+    if (fits || typed === field.good) return;
+    field.said = document.createElement('div');
+    field.said.role = 'alert';
+    field.said.style = 'color: var(--jp-error-color1, #b00020); margin-left: 82px';
+    field.said.textContent = `${field.ariaLabel}: a ${whole ? 'whole ' : ''}number `
+        + `from ${low} to ${high} is needed, got '${typed}'`;
+    box.after(field.said);
+    field.textContent = field.good;
+};
+for (const type of ['focus', 'blur', 'keydown'])
+    panel.addEventListener(type, check, true);
+"""
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs="
 
 
 @checked(n=whole(1, 256))
@@ -45,8 +82,9 @@ def playground(
     """A panel of controls at the left, n samples and their film at the right.
 
     name: of a checkpoint, as load takes it. device: where the network runs, None for
-    best_device(). What goes wrong later stands in the panel. Raises ValueError for a
-    name, an n or a device that makes no sense.
+    best_device(). What another panel of this kernel draws is stopped. What goes wrong
+    later stands in the panel. Raises ValueError for a name, an n or a device that makes
+    no sense.
     """
     checkpoint = load(name, best_device() if device is None else device)
     return Playground(checkpoint, Path(name).stem, n)
@@ -62,14 +100,21 @@ class Drawing:
     t: int  # the time reached
     x: Tensor  # (B,C,H,W), x_t at that time
     words: str  # what the samples are
-    file: str  # what its GIF is called
+    file: str  # what its GIF is called, without what comes after the last setting
     x0: Tensor | None = None  # the guess from which the last step was made
+    done: int = 0  # steps
+    every: int = 1  # so many steps lie between two frames
     film: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
     def advance(self) -> None:
         """Take a step: the film gets t, x_t and the guess of x_0 from it."""
         step = next(self.steps)
-        self.film.append((self.t, self.x.half().cpu(), step.x0.half().cpu()))
+        if self.done % self.every == 0:
+            self.film.append((self.t, self.x.half().cpu(), step.x0.half().cpu()))
+        if len(self.film) > MOST_FRAMES:
+            self.film = self.film[::2]
+            self.every *= 2
+        self.done += 1
         self.t, self.x, self.x0 = step
 
     @property
@@ -82,6 +127,11 @@ class Drawing:
         """A title for that, where it needs one."""
         return f"the guess of x_0, stopped at t = {self.t}" if self.t else ""
 
+    @property
+    def name(self) -> str:
+        """What its GIF is called: another name for whatever is another film."""
+        return f"{self.file}_stopped-t{self.t}.gif" if self.t else f"{self.file}.gif"
+
 
 class Playground(ipywidgets.VBox):
     """The panel of a checkpoint; file: how the names of its GIFs begin.
@@ -91,7 +141,8 @@ class Playground(ipywidgets.VBox):
     moment (the film's step), save. Letting one go redraws: in a notebook step by step,
     so that the kernel hears `stop` and a newer wish, which takes the older one's place;
     at once where no event loop runs, and in `draw()`. `drawn` is the Drawing that is
-    shown, `pictures` its samples (B,C,H,W).
+    shown, `pictures` its samples (B,C,H,W). An interrupt of the kernel, and another
+    panel, stop what is drawn.
     """
 
     def __init__(self, checkpoint: Checkpoint, file: str, n: int):
@@ -101,6 +152,7 @@ class Playground(ipywidgets.VBox):
         self.names = checkpoint.context
         self.text = self.names[0] if self.names else ""  # the last good prompt
         self.c = torch.eye(max(len(self.names), 1), len(self.names))[0]  # and its (K,)
+        self.number = 0  # the last good seed
         self.deaf = False  # while controls are set that shall redraw nothing
         self.halted = False  # by Stop
         self.latest = None  # the run that may show its result
@@ -110,10 +162,17 @@ class Playground(ipywidgets.VBox):
         sampler = self.sampler_controls(n)
         noise = self.noise_controls()
         left = ipywidgets.VBox([*wish, *sampler, *noise])
+        left.layout = {"flex": f"1 1 {LEFT}", "max_width": MOST_LEFT}
         right = ipywidgets.VBox(self.results())
-        right.layout = {"width": RIGHT, "margin": "0 0 0 4px"}
+        right.layout = {"flex": f"0 1 {SHEET + 8}px", "margin": "0 0 0 4px"}
         both = ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
-        super().__init__([both, ipywidgets.HTML(NAMES)])
+        script = f'<img alt="" src="{PIXEL}" onload="{html.escape(SCRIPT)}">'
+        note = f'<div style="color:#767676;line-height:1.4">{RESTARTED}</div>'
+        super().__init__([both, ipywidgets.HTML(note + script)])
+        stop_all()
+        PANELS.add(self)
+        with suppress(RuntimeError):
+            listen(asyncio.get_running_loop())
         self.draw()
 
     @property
@@ -134,19 +193,19 @@ class Playground(ipywidgets.VBox):
         offers.append(("no context", ""))
         self.prompt = made(ipywidgets.Text, "prompt", self.text)
         self.prompt.placeholder = "no context"
-        beneath = {"width": "260px", "margin": "0 0 0 82px"}
-        self.complaint = ipywidgets.HTML(layout=beneath)
+        self.complaint = ipywidgets.HTML(layout={"margin": "0 0 0 82px"})
         self.preset = made(ipywidgets.Dropdown, "preset", self.text, options=offers)
         self.context = self.class_sliders() if len(names) <= MOST_SLIDERS else []
         for control in (self.prompt, self.preset, *self.context):
             control.observe(self.ask, "value")
-        look = {"flex_flow": "row wrap", "width": "344px"}
-        sliders = ipywidgets.Box(self.context, layout=look)
+        sliders = ipywidgets.Box(self.context, layout={"flex_flow": "row wrap"})
         return [self.prompt, self.complaint, self.preset, sliders] if names else []
 
     def class_sliders(self) -> list[ipywidgets.Widget]:
         """A slider for each class, in two columns where they are many."""
         sliders = [slider(k, float(k == self.text), 1.0, 0.05) for k in self.names]
+        for wide in sliders:
+            wide.layout.width = "100%"
         if len(sliders) > 6:
             room = min(0.6 * max(map(len, self.names)) + 0.6, 4)
             for narrow in sliders:
@@ -170,21 +229,25 @@ class Playground(ipywidgets.VBox):
 
     def noise_controls(self) -> list[ipywidgets.Widget]:
         """The seed, a button for another one, and whether each drawing gets its own."""
-        seeds = {"min": 0, "max": SEEDS - 1, "width": "232px"}
-        self.seed = made(ipywidgets.BoundedIntText, "seed", 0, **seeds)
-        self.seed.observe(self.redraw, "value")
-        self.dice = button("New seed", "random", "draw from other noise", self.roll)
+        self.seed = made(Seed, "seed", 0)
+        self.seed.layout.flex = "1 1 0"
+        self.seed.observe(self.ask_seed, "value")
+        self.refusal = ipywidgets.HTML(layout={"margin": "0 0 0 82px"})
+        self.dice = button("New seed", "random", "sample from other noise", self.roll)
         self.hold = made(ipywidgets.Checkbox, "hold the noise", True)
-        return [ipywidgets.HBox([self.seed, self.dice]), self.hold]
+        return [ipywidgets.HBox([self.seed, self.dice]), self.refusal, self.hold]
 
     def results(self) -> list[ipywidgets.Widget]:
         """What a drawing fills: progress, film, words and images."""
-        self.progress = made(ipywidgets.IntProgress, "progress", 0, width="352px")
+        self.progress = made(ipywidgets.IntProgress, "progress", 0)
+        self.progress.layout.flex = "1 1 auto"
         self.stop = button("Stop", "stop", "show how far it came", self.halt)
         self.stop.disabled = True
-        self.moment = slider("film", 1, 1, 1, width="352px")
+        self.moment = slider("film", 1, 1, 1)
+        self.moment.layout.flex = "1 1 auto"
         self.moment.continuous_update = True
         self.moment.observe(self.scrub, "value")
+        self.moment.disabled = True
         self.save = button("Save GIF", "download", "keep the film", self.save_gif)
         self.save.disabled = True
         self.status = ipywidgets.HTML()
@@ -231,9 +294,24 @@ class Playground(ipywidgets.VBox):
                     s.value = round(weight, 6)
         self.redraw(change)
 
+    def ask_seed(self, change) -> None:
+        """A seed was typed: it is drawn, or refused, and the last one comes back."""
+        typed = change.new.strip()
+        if typed == str(self.number):
+            return
+        try:
+            digits = re.fullmatch("[0-9]{1,20}", typed)
+            self.number = seed_rule("seed", int(typed) if digits else typed)
+            self.refusal.value = ""
+        except ValueError as problem:
+            self.refusal.value = spoken(problem)
+        self.seed.value = self.number
+        if not self.refusal.value:
+            self.redraw(change)
+
     def roll(self, button=None) -> None:
         """Another seed; the notebook's own random numbers stay as they are."""
-        self.seed.value = (self.seed.value + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS
+        self.seed.value = (self.number + 1 + secrets.randbelow(SEEDS - 1)) % SEEDS
 
     def halt(self, button=None) -> None:
         """The drawing ends before its next step."""
@@ -262,8 +340,12 @@ class Playground(ipywidgets.VBox):
 
     async def draw_in_turns(self) -> None:
         """The same, letting the event loop have its turn before each step."""
-        for _ in self.drawing():
-            await asyncio.sleep(0)
+        try:
+            for _ in self.drawing():
+                await asyncio.sleep(0)
+        except KeyboardInterrupt:  # of a cell that waits; here it would end the kernel
+            self.status.value = spoken("interrupted")
+            self.scrub()
 
     def drawing(self) -> Iterator[None]:
         """Sample, pausing before each step; show it unless a newer one has begun."""
@@ -275,8 +357,8 @@ class Playground(ipywidgets.VBox):
             self.progress.value = 0
             self.progress.max = run.total
             self.stop.disabled = False
-            now = began = moved = time.perf_counter()
-            while len(run.film) < run.total:
+            now = began = moved = shown = time.perf_counter()
+            while run.done < run.total:
                 yield
                 if self.latest is not mine:
                     return
@@ -285,19 +367,25 @@ class Playground(ipywidgets.VBox):
                 run.advance()
                 now = time.perf_counter()
                 if now > moved + PATIENCE:
-                    self.progress.value = len(run.film)
+                    self.progress.value = run.done
                     moved = now
+                if now > shown + LIVE and run.t:
+                    self.show_guess(run)
+                    shown = time.perf_counter()
+                    shown += 9 * (shown - now)  # a tenth of the time at most
             self.finish(run, now - began)
         except Exception as problem:  # whatever it is, it must be seen
             self.status.value = spoken(problem)
             self.progress.value = 0
+            self.scrub()
         finally:
             if self.latest is mine:
                 self.stop.disabled = True
+                self.moment.disabled = self.save.disabled = self.drawn is None
 
     def asked(self) -> Drawing:
         """The run that the controls ask for, at its start."""
-        schedule, n, seed = self.checkpoint.schedule, self.count.value, self.seed.value
+        schedule, n, seed = self.checkpoint.schedule, self.count.value, self.number
         x = initial_noise(n, self.checkpoint.image_shape, seed).to(self.device)
         c = self.c.repeat(n, 1).to(self.device)
         scale = round(self.guidance.value, 6)
@@ -309,26 +397,31 @@ class Playground(ipywidgets.VBox):
             total = schedule.T
             steps = ddpm(eps_fn, x, schedule, generator=fresh)
         else:
-            total, eta = self.steps.value, self.eta.value
+            total, eta = self.steps.value, round(self.eta.value, 6)
             steps = ddim(eps_fn, x, schedule, total, eta, generator=fresh)
-        words = f"{n} samples of {self.text or 'anything'}"
-        file = f"{self.file}-{self.sampler.value.lower()}-{total}-seed{seed}.gif"
+        words = f"{counted(n, 'sample')} of {self.text or 'anything'}"
+        parts = [
+            slug(self.file),
+            f"{self.sampler.value.lower()}-{total}",
+            f"seed{seed}",
+        ]
+        parts += [slug(self.text) or "no_context", f"guidance{scale:.9g}"]
+        parts += [] if all_steps else [f"eta{eta:.9g}"]
+        file = "_".join([*parts, counted(n, "sample").replace(" ", "-")])
         calls = 1 if scale in (0, 1) else 2
         return Drawing(steps, total, calls, schedule.T, x, words, file)
 
     def finish(self, run: Drawing, seconds: float) -> None:
         """Say what a run took, and show what it came to."""
-        done = len(run.film)
-        said = f"{run.calls * done} evaluations of the network, {seconds:.2f} s"
+        said = counted(run.calls * run.done, "evaluation")
         stopped = f"stopped at t = {run.t}: " if run.t else ""
-        self.status.value = spoken(stopped + said)
-        self.progress.value = done
-        if done:
+        self.status.value = spoken(f"{stopped}{said} of the network, {seconds:.2f} s")
+        self.progress.value = run.done
+        if run.done:
             self.drawn = run
             with self.quietly():
-                self.moment.max = self.moment.value = done
-            self.scrub()
-            self.save.disabled = False
+                self.moment.max = self.moment.value = len(run.film)
+        self.scrub()
 
     # Showing and keeping
 
@@ -343,51 +436,106 @@ class Playground(ipywidgets.VBox):
             alts = [f"{run.words}: {title}" for title in titles]
         else:
             shown, titles, alts = [run.pictures], [run.end], [run.words]
-        n, width = len(run.x), run.x.shape[-1]
-        columns = 4 if n <= 16 else 8 if n <= 64 else 16
-        scale = SHEET // (columns * width)
-        if len(shown) > 1 and n > 8:  # side by side
-            scale //= 2
         try:
-            page, _ = markup(shown, titles, alts, min(n, columns), max(scale, 1))
-            self.image.value = f'<div style="line-height:1.4">{page}</div>'
+            self.put(shown, titles, alts)
         except ValueError as problem:
             self.status.value = spoken(problem)
 
+    def show_guess(self, run: Drawing) -> None:
+        """Show how far a run has come, whose film nobody can scrub yet."""
+        self.moment.disabled = self.save.disabled = True
+        title = f"the guess of x_0 on the way, at t = {run.t}"
+        self.put([run.pictures], [title], [f"{run.words}: {title}"])
+
+    def put(self, shown: list[Tensor], titles: list[str], alts: list[str]) -> None:
+        """Show one sheet, or two, side by side or not, as large as there is room."""
+        n, width = len(shown[0]), shown[0].shape[-1]
+        columns = 4 if n <= 16 else 8 if n <= 64 else 16
+        scale = SHEET // (columns * width)
+        if len(shown) > 1 and n > 8:  # side by side
+            scale = (SHEET // 2 - 7) // (columns * width)
+        page, _ = markup(shown, titles, alts, min(n, columns), max(scale, 1))
+        self.image.value = f'<div style="line-height:1.4">{page}</div>'
+
     def save_gif(self, button=None) -> None:
-        """Write the film as a GIF into the working directory, and give a link to it."""
+        """Write the film as a GIF into saved/, and give a link to it."""
         try:
             run = self.drawn
-            every = -(-len(run.film) // GIF_FRAMES)
-            frames = [x for _, x, _ in run.film[::every]]
             columns = 4 if len(run.x) <= 16 else None
-            data = gif([*frames, run.pictures], run.file, columns)
-            name = html.escape(run.file)
-            source = data_url("gif", data)
+            data = gif([*(x for _, x, _ in run.film), run.pictures], columns=columns)
+            path = kept(Path("saved", run.name), data)
+            name, source = html.escape(path.name), data_url("gif", data)
             link = f'<a download="{name}" href="{source}"><u>{name}</u></a>'
-            self.status.value = spoken("saved ", link)
+            self.status.value = spoken(f"saved in {path.parent}: ", link)
         except Exception as problem:  # a full disk, for instance
             self.status.value = spoken(problem)
 
 
-def made(kind: type, label: str, value, width: str = LEFT, **more) -> ipywidgets.Widget:
+class Seed(ipywidgets.Text):
+    """A field for a seed; a number that it is given becomes its text."""
+
+    value = traitlets.CUnicode("0").tag(sync=True)
+
+
+def stop_all(*signal_and_frame) -> None:
+    """Whatever a panel draws ends before its next step."""
+    for panel in PANELS:
+        panel.halt()
+
+
+def listen(loop: asyncio.AbstractEventLoop) -> None:
+    """From when its cell has run, an interrupt of an idle kernel calls stop_all.
+
+    A kernel ignores the signal between two cells; panels draw just then.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop_all)
+    elif handler is not stop_all:
+        loop.call_later(WAIT, listen, loop)
+
+
+def slug(text: str) -> str:
+    """Text as part of a file's name anywhere: a-z, 0-9, "-", "." and at most SLUG long.
+
+    What is not as it was gets a few characters more, so that two never are the same.
+    """
+    spelt = unicodedata.normalize("NFKD", text.casefold().replace("½", "0.5"))
+    plain = spelt.encode("ascii", "ignore").decode()
+    short = re.sub("[^a-z0-9.]+", "-", plain).strip("-.")[:SLUG]
+    if short == text:
+        return short
+    return f"{short or 'prompt'}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+
+
+def kept(path: Path, data: bytes) -> Path:
+    """Write data to a path, or beside what else is there: to NAME-2, NAME-3, …"""
+    place, number = path, 1
+    while place.exists() and place.read_bytes() != data:
+        number += 1
+        place = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    write_bytes(located(place), data)
+    return place
+
+
+def made(kind: type, label: str, value, **more) -> ipywidgets.Widget:
     """A control with its label, which reports when it is let go."""
     if "continuous_update" in kind.class_trait_names():
         more["continuous_update"] = False
-    style, layout = {"description_width": "5.5em"}, {"width": width}
+    style, layout = {"description_width": "5.5em"}, {"width": "auto"}
     return kind(value=value, description=label, style=style, layout=layout, **more)
 
 
-def slider(label: str, value, most, step, least=0, width: str = LEFT):
+def slider(label: str, value, most, step, least=0) -> ipywidgets.Widget:
     """For whole numbers if its step is one."""
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    return made(kind, label, value, width, min=least, max=most, step=step)
+    return made(kind, label, value, min=least, max=most, step=step)
 
 
 def button(label: str, icon: str, tooltip: str, press: Callable) -> ipywidgets.Button:
     """A button of the panel."""
     pressed = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip)
-    pressed.layout.width = "104px"
+    pressed.layout.flex = "0 0 104px"
     pressed.on_click(press)
     return pressed
 
@@ -395,7 +543,7 @@ def button(label: str, icon: str, tooltip: str, press: Callable) -> ipywidgets.B
 def spoken(words: str | Exception, link: str = "") -> str:
     """Words, or what went wrong, as HTML that a screen reader reads when it comes."""
     role = "status"
-    look = "line-height:1.4"
+    look = "line-height:1.4;overflow-wrap:anywhere"
     if isinstance(words, Exception):
         role = "alert"
         look += ";color:var(--jp-error-color1, #b00020)"

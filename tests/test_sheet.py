@@ -6,6 +6,7 @@ import torch
 from PIL import ImageDraw
 
 from lesson_utils import grid, sheet
+from lesson_utils.support import lettering
 
 LONG = "0.1 hero + 0.2 non-hero + 0.3 food + 0.25 spell + 0.15 side-facing"
 LETTERS = ["i", "W", "hero", "side-facing", LONG, "½ hero", "Å g j p q y", "été"]
@@ -85,12 +86,51 @@ def test_places_without_a_picture_are_white():
     assert (cells(out, 2, 3)[4] != 255).any()
 
 
-def test_a_row_is_as_high_as_its_own_captions():
+def test_all_rows_of_a_sheet_are_equally_high():
+    """So that the same place in two rows is the same place beneath each other."""
     one, more = sheet(blocks(), ["hero"]), sheet(blocks(), [LONG])
     assert len(more) > len(one) > 64
     both = sheet(blocks(4), ["hero", "hero", "hero", LONG], columns=2)
-    assert len(both) == len(one) + len(more)
-    assert (both[: len(one)] == sheet(blocks(2), ["hero"] * 2, columns=2)).all()
+    assert len(both) == 2 * len(more)
+    assert (both[: len(one), :72] == one).all()
+
+
+WITHOUT_FONT = {"猫": "U+732B", "a 猫犬 b": "a U+732B U+72AC b", "猫\u200d": "U+732B"}
+
+
+@pytest.mark.parametrize("text, said", WITHOUT_FONT.items())
+def test_a_letter_that_no_font_has_is_told_by_its_number(text, said, monkeypatch):
+    """Issue 12 (n): such letters were equal boxes."""
+    own = lettering.entry_for
+
+    def latin_alone(letter):
+        return own(letter) if ord(letter) < 0x2000 else None
+
+    monkeypatch.setattr(lettering, "entry_for", latin_alone)
+    assert lettering.spelt(text) == said
+    assert (sheet(blocks(), [text]) == sheet(blocks(), [said])).all()
+    assert not np.array_equal(sheet(blocks(), ["猫"]), sheet(blocks(), ["犬"]))
+
+
+def test_a_letter_comes_from_a_font_of_the_system_that_has_it(monkeypatch):
+    """Any other font of matplotlib's stands for one of the system."""
+    first, *others = lettering.system_fonts()
+    letter = next(c for c in "ﻼ⡇𝒜🀀①" if lettering.has(first.fname, c))
+    other = next(e for e in others if e.name != first.name)
+
+    def has(path, character):
+        return path == other.fname if character == letter else path == first.fname
+
+    lettering.entry_for.cache_clear()
+    monkeypatch.setattr(lettering, "has", has)
+    try:
+        assert lettering.spelt(f"a{letter}") == f"a{letter}"
+        paths = [face.path for face, _ in lettering.runs(f"a{letter} b")]
+        assert paths == [first.fname, other.fname, first.fname]
+        assert lettering.families([letter]) == [first.name, other.name]
+        assert sheet(blocks(), [f"a{letter}"]).min() == 0
+    finally:
+        lettering.entry_for.cache_clear()
 
 
 def test_no_context_is_said_in_grey():

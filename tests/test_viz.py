@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lesson_utils import gif, grid, plot, progress, show, strip
+from lesson_utils import gif, grid, plot, progress, show, strip, viz
 from lesson_utils.viz import COLOURS
 
 
@@ -117,6 +117,25 @@ def test_strip_refuses(moments):
         strip([flat(0.0), flat(0.0, 0.0)], moments)
 
 
+@pytest.fixture
+def shown():
+    """Calls show in an IPython shell and returns its one output's data."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+
+    shell = InteractiveShell.instance()
+
+    def call(*args, **kwargs):
+        with capture_output() as captured:
+            show(*args, **kwargs)
+        assert captured.stdout == "" and len(captured.outputs) == 1
+        return captured.outputs[0].data
+
+    yield call
+    shell.history_manager.enabled = False
+    InteractiveShell.clear_instance()
+
+
 # plot
 
 
@@ -134,17 +153,17 @@ def test_plot_draws_each_curve_in_its_colour_on_white():
     curves = {"one": [0, 1, 4], "two": torch.tensor([3.0, 2, 2]), "three": (1, 1, 1)}
     data = plot(curves, xlabel="step", ylabel="loss")
     picture = pixels(data)
-    assert picture.shape == (300, 450, 3) and (picture[0] == 255).all()
+    assert picture.shape == (600, 900, 3) and (picture[0] == 255).all()
     assert all(has(picture, colour) for colour in COLOURS[:3])
     assert not has(picture, COLOURS[3])
     assert data == plot(curves, xlabel="step", ylabel="loss")
-    assert len(data) < 30_000
+    assert len(data) < 15_000
 
 
 def test_plot_takes_places_axes_and_a_size():
     curve, places = {"": [1.0, 10, 100]}, torch.tensor([1.0, 10, 1000])
     plain = plot(curve)
-    assert pixels(plot(curve, size=(3.0, 2.0))).shape == (200, 300, 3)
+    assert pixels(plot(curve, size=(3.0, 2.0))).shape == (400, 600, 3)
     drawn = [plain, plot(curve, places)]
     drawn += [plot(curve, places, log=axes) for axes in ("x", "y", "xy")]
     assert len(set(drawn)) == 5
@@ -154,6 +173,51 @@ def test_plot_takes_places_axes_and_a_size():
 def test_plot_names_its_curves_and_its_axes():
     named, plain = plot({"a curve": [1, 2]}), plot({"": [1, 2]})
     assert named != plain != plot({"": [1, 2]}, xlabel="steps")
+
+
+def test_plots_are_drawn_in_few_colours_at_twice_their_size(shown):
+    """Issue 12: they were drawn at 1× and enlarged in blocks on sharp screens."""
+    data = plot({str(i): [i, i + 1] for i in range(7)}, size=(4.5, 3.0))
+    assert len(np.unique(pixels(data).reshape(-1, 3), axis=0)) <= 5 + 2 * 6
+    page = shown(data, noise(1, 1, 4, 4), alt=["plot", "noise"], scale=3)["text/html"]
+    sizes = re.findall(r'width="(\d+)" style="[^"]*image-rendering:(\w+)"', page)
+    assert sizes == [("450", "auto"), ("12", "pixelated")]
+
+
+def boxes_and_paths(curves, **more):
+    """Where plot has put its legend, and its curves, in pixels."""
+    words = ["", "", *curves]
+    figure = viz.figure_of(curves, None, words, more.get("log", ""), (4.5, 3.0))
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    legend = axes.get_legend() or figure.legends[0]
+    paths = [x.get_transform().transform_path(x.get_path()) for x in axes.lines]
+    return legend.get_window_extent(), paths, figure.bbox
+
+
+FULL = {
+    "rises": torch.linspace(0, 1, 50),
+    "falls": torch.linspace(1, 0, 50),
+    "stays": torch.full((50,), 0.5),
+}
+ROOMY = {"a curve": torch.linspace(0, 1, 50)}
+WAVES = {f"wave {i}": (torch.arange(200.0) + i).sin() for i in range(7)}
+
+
+@pytest.mark.parametrize("curves", [ROOMY, FULL, WAVES], ids=["roomy", "full", "waves"])
+def test_no_legend_lies_on_a_curve_or_leaves_the_plot(curves):
+    box, paths, whole = boxes_and_paths(curves)
+    assert not any(path.intersects_bbox(box, filled=False) for path in paths)
+    assert box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 and box.y1 <= whole.y1
+
+
+@pytest.mark.parametrize(
+    "name", ["猫", "$a$b$", "_hidden", "کتاب", "👩\u200d🚀", "e\u0301"]
+)
+def test_any_class_name_can_be_a_curve(name, recwarn):
+    """Issue 12 (n): matplotlib warned of a missing glyph, on stderr in a lesson."""
+    named, other = plot({name: [1, 2]}), plot({"": [1, 2]})
+    assert named != other and recwarn.list == []
 
 
 @pytest.mark.parametrize(
@@ -174,25 +238,6 @@ def test_plot_refuses(bad, words):
 
 
 # show
-
-
-@pytest.fixture
-def shown():
-    """Calls show in an IPython shell and returns its one output's data."""
-    from IPython.core.interactiveshell import InteractiveShell
-    from IPython.utils.capture import capture_output
-
-    shell = InteractiveShell.instance()
-
-    def call(*args, **kwargs):
-        with capture_output() as captured:
-            show(*args, **kwargs)
-        assert captured.stdout == "" and len(captured.outputs) == 1
-        return captured.outputs[0].data
-
-    yield call
-    shell.history_manager.enabled = False
-    InteractiveShell.clear_instance()
 
 
 def sources(page):
@@ -229,6 +274,46 @@ def test_show_escapes_its_texts(shown):
     assert 'alt="a &quot;quoted&quot; &lt;i&gt; &amp; more"' in page["text/html"]
     assert "<figcaption>&lt;b&gt;</figcaption>" in page["text/html"]
     assert page["text/plain"] == 'a "quoted" <i> & more'
+
+
+def widths(page):
+    return [int(w) for w in re.findall(r'<img [^>]*width="(\d+)"', page)]
+
+
+@pytest.mark.parametrize(
+    "shapes, columns, scale, wide",
+    [
+        ([(15, 3, 16, 16)] * 3, 5, 4, [240] * 3),  # at 4 they are 988 pixels wide
+        ([(8, 3, 16, 16)] * 3, 4, 4, [256] * 3),
+        ([(8, 1, 28, 28)] * 3, 4, 4, [224] * 3),
+        ([(10, 1, 28, 28)], 10, 4, [840]),  # alone, and wider than a page
+        ([(10, 1, 28, 28)] * 5, 10, 4, [840] * 5),  # one below the other
+        ([(1, 1, 2000, 2000)], 1, 4, [2000]),
+    ],
+)
+def test_tensors_stand_side_by_side_in_whole_enlargements(
+    shown, shapes, columns, scale, wide
+):
+    pictures = [torch.zeros(shape) for shape in shapes]
+    alt = ["black"] * len(shapes)
+    page = shown(*pictures, alt=alt, columns=columns, scale=scale)["text/html"]
+    assert widths(page) == wide
+
+
+def test_a_tensor_leaves_room_for_a_plot_beside_it(shown):
+    x, curve = torch.zeros(16, 1, 16, 16), plot({"": [1, 2]})
+    page = shown(curve, x, alt=["a plot", "black"], scale=9)["text/html"]
+    assert widths(page) == [450, 448]
+
+
+def test_figures_begin_at_one_height_and_long_titles_are_broken(shown):
+    """Issue 12: of two sheets one hung lower where a title took two lines."""
+    titles = ["short", "a title that takes three lines or more beneath so small a one"]
+    page = shown(*[noise(1, 1, 16, 16)] * 2, titles=titles)["text/html"]
+    assert re.match(
+        '<div style="display:flex;flex-wrap:wrap;align-items:flex-start', page
+    )
+    assert re.findall(r"flex:(\d 1 \d+px)", page) == ["0 1 100px", "1 1 100px"]
 
 
 def test_show_uses_tags_that_a_sanitiser_keeps(shown):

@@ -3,8 +3,13 @@
 import asyncio
 import base64
 import functools
+import html
+import os
 import random
 import re
+import signal
+from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import imageio.v3 as iio
@@ -14,7 +19,7 @@ import torch
 from small import small_checkpoint, small_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lesson_utils import Schedule, initial_noise, playground, save, widgets
+from lesson_utils import Schedule, ddpm, initial_noise, playground, save, widgets
 
 MILD = Schedule(torch.linspace(1, 0.3, 41))  # so that guesses are no extremes
 SHORT = Schedule(torch.linspace(1, 0.3, 7))
@@ -161,7 +166,7 @@ def shown(widget):
 
 def test_a_model_without_classes_has_no_controls_for_them(tmp_path):
     play = playground(keep(tmp_path, (), 3), 1)
-    assert play.context == [] and 'alt="1 samples of anything"' in play.image.value
+    assert play.context == [] and 'alt="1 sample of anything"' in play.image.value
     assert play.prompt not in shown(play) and play.preset not in shown(play)
 
 
@@ -177,7 +182,7 @@ def test_many_classes_have_the_prompt_alone(tmp_path):
 def test_ten_classes_stand_in_two_columns(tmp_path):
     few, ten = (playground(keep(tmp_path, [*"abcdefghij"[:k]]), 1) for k in (5, 10))
     widths = [{s.layout.width for s in play.context} for play in (few, ten)]
-    assert widths == [{"340px"}, {"168px"}]
+    assert widths == [{"100%"}, {widgets.HALF}]
 
 
 def test_every_control_that_is_shown_has_a_label(play):
@@ -193,7 +198,7 @@ def test_every_control_that_is_shown_has_a_label(play):
 def test_the_dice_gives_other_noise_and_the_same_number_the_same(play):
     first = source(play)
     play.dice.click()
-    assert play.seed.value != 0 and source(play) != first
+    assert play.seed.value != "0" and source(play) != first
     play.seed.value = 0
     assert source(play) == first
 
@@ -201,17 +206,17 @@ def test_the_dice_gives_other_noise_and_the_same_number_the_same(play):
 def test_noise_that_is_not_held_is_new_for_each_drawing(play):
     assert play.hold.value
     play.guidance.value = 2.0
-    assert play.seed.value == 0
+    assert play.seed.value == "0"
     play.hold.value = False
-    seeds, sizes = [0], evaluations(play)
+    seeds, sizes = ["0"], evaluations(play)
     for name, value in (("guidance", 1.0), ("steps", 3), ("prompt", "<dog>")):
         getattr(play, name).value = value
         seeds.append(play.seed.value)
     assert len(set(seeds)) == 4 and len(sizes) == 8 + 3 + 3
     play.seed.value = 7
-    assert play.seed.value == 7
+    assert play.seed.value == "7"
     play.dice.click()
-    assert play.seed.value != 7 and len(sizes) == 8 + 3 + 3 + 3 + 3
+    assert play.seed.value != "7" and len(sizes) == 8 + 3 + 3 + 3 + 3
 
 
 def test_the_dice_never_stay_and_leave_the_numbers_of_the_notebook(play, monkeypatch):
@@ -226,7 +231,24 @@ def test_the_dice_never_stay_and_leave_the_numbers_of_the_notebook(play, monkeyp
             with play.quietly():
                 play.seed.value = seed
                 play.dice.click()
-            assert play.seed.value != seed and 0 <= play.seed.value < widgets.SEEDS
+            assert seed != play.number and 0 <= play.number < widgets.SEEDS
+            assert play.seed.value == str(play.number)
+
+
+@pytest.mark.parametrize(
+    "typed", ["3.7", "-5", "abc", "", "1e3", "٣", "1_0", "9" * 20, "9" * 5000]
+)
+def test_a_seed_that_is_none_is_refused_and_the_last_one_stays(play, typed):
+    """Issue 12 (o): 3.7 became 37, and -5 became 0."""
+    play.seed.value = "12"
+    first, sizes = source(play), evaluations(play)
+    play.seed.value = typed
+    assert play.seed.value == "12" and source(play) == first and sizes == []
+    assert "seed: a whole number in 0.." in play.refusal.value
+    assert 'role="alert"' in play.refusal.value
+    play.seed.value = " 013 "
+    assert play.seed.value == "13" and play.refusal.value == "" and len(sizes) == 8
+    assert source(play) != first
 
 
 # What goes wrong stands in the panel
@@ -274,7 +296,7 @@ def test_the_network_s_device_does_the_work_and_the_cpu_shows_it(monkeypatch):
     """No GPU is needed: fake tensors know their device, and refuse another's."""
     shown, used = [], []
     monkeypatch.setattr(widgets, "markup", lambda x, *_: (str(shown.extend(x)), ""))
-    monkeypatch.setattr(widgets, "gif", lambda x, *_: shown.extend(x) or b"GIF8")
+    monkeypatch.setattr(widgets, "gif", lambda x, **_: shown.extend(x) or b"GIF8")
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("cuda"):
             checkpoint = small_checkpoint()._replace(schedule=SHORT)
@@ -323,10 +345,10 @@ def test_the_pictures_are_as_large_as_there_is_room(play):
         found[n] = sizes(play)
         play.moment.value = 0
         found[n] += sizes(play)
-    side = 448 // 4
+    side = 384 // 4
     assert found[2] == [(side, 2 * side)] * 3
-    assert found[4] == [(side, 448)] * 3 and found[8] == [(2 * side, 448)] * 3
-    assert found[16] == [(448, 448), (224, 224), (224, 224)]  # side by side
+    assert found[4] == [(side, 384)] * 3 and found[8] == [(2 * side, 384)] * 3
+    assert found[16] == [(384, 384), (160, 160), (160, 160)]  # side by side
 
 
 def test_a_new_drawing_ends_the_scrubbing(play):
@@ -337,27 +359,100 @@ def test_a_new_drawing_ends_the_scrubbing(play):
     assert play.moment.value == play.moment.max == 40 and source(play)
 
 
-def test_the_film_is_saved_as_a_gif(play, tmp_path, monkeypatch):
+def saved(play):
+    """The GIF that a press on *Save GIF* leaves, read from saved/."""
+    play.save.click()
+    name = said(play).removeprefix("saved in saved: ")
+    assert f'download="{html.escape(name)}"' in play.status.value
+    return Path("saved", name)
+
+
+def test_the_film_is_saved_as_a_gif(play):
     play.seed.value = 12
     play.guidance.value = 0.5
-    play.save.click()
-    name = "tiny-ddim-8-seed12.gif"
-    assert said(play) == f"saved {name}" and f'download="{name}"' in play.status.value
-    assert len(iio.imread(tmp_path / name)) == 9  # noise, and eight steps
+    path = saved(play)
+    assert path.name == "tiny_ddim-8_seed12_cat_guidance0.5_eta0_2-samples.gif"
+    assert len(iio.imread(path)) == 9  # noise, and eight steps
     play.sampler.value = "DDPM"
-    play.save.click()
-    whole = iio.imread(tmp_path / "tiny-ddpm-40-seed12.gif")
-    monkeypatch.setattr(widgets, "GIF_FRAMES", 10)
-    play.save.click()
-    part = iio.imread(tmp_path / "tiny-ddpm-40-seed12.gif")
-    assert (len(whole), len(part)) == (41, 11)
-    assert (part[-1] != part[-2]).any()  # with its end
+    path = saved(play)
+    assert path.name == "tiny_ddpm-40_seed12_cat_guidance0.5_2-samples.gif"
+    film = iio.imread(path)
+    assert len(film) == 41 and (film[-1] != film[-2]).any()
+
+
+def test_other_settings_give_another_file(play, monkeypatch):
+    """Issue 12 (c): the name had neither prompt, guidance, η, count nor the stop."""
+    names = [saved(play).name, saved(play).name]
+    assert names.pop() == names[0]  # the same film is one file
+    for name, value in (
+        ("prompt", "<dog>"),
+        ("prompt", "0.5 cat"),
+        ("prompt", "0.50 cat"),
+        ("prompt", ""),
+        ("guidance", 1.000001),
+        ("eta", 0.25),
+        ("count", 1),
+        ("steps", 5),
+        ("seed", 3),
+        ("sampler", "DDPM"),
+    ):
+        getattr(play, name).value = value
+        names.append(saved(play).name)
+    play.drawn.t = 7  # as if it had been stopped there
+    names.append(saved(play).name)
+    assert len({*names}) == len(names) == 12
+    assert names[-1].endswith("_stopped-t7.gif") and "no_context" in names[-1]
+    assert {path.name for path in Path("saved").iterdir()} == {*names}
+
+
+def test_a_file_of_other_content_is_never_overwritten(play):
+    path = saved(play)
+    path.write_bytes(b"mine")
+    second = saved(play)
+    assert path.read_bytes() == b"mine" and second.name == f"{path.stem}-2.gif"
+    assert saved(play) == second and len([*path.parent.iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    "text, start",
+    [
+        ("hero", "hero"),
+        ("side-facing", "side-facing"),
+        ("", ""),
+        ("Hero", "hero-"),
+        ("½ é + 0.5 a", "0.5-e-0.5-a-"),
+        ("猫", "prompt-"),
+        ("../a:b", "a-b-"),
+        ("a" * 200, "a" * 40),
+    ],
+)
+def test_a_slug_is_short_and_safe(text, start):
+    found = widgets.slug(text)
+    assert found.startswith(start) and len(found) <= 47
+    assert re.fullmatch("[a-z0-9.-]*", found)
+    assert (found == text) == (text in ("hero", "side-facing", ""))
+    assert found != widgets.slug(text + " ")
 
 
 def test_a_folder_that_takes_no_file_is_told(play, tmp_path):
-    (tmp_path / ".tiny-ddim-8-seed0.gif.part").mkdir()
+    (tmp_path / "saved").write_bytes(b"a file")
     play.save.click()
     assert "cannot be written" in said(play) and 'role="alert"' in play.status.value
+
+
+@pytest.mark.parametrize("stop, every", [(5, 1), (64, 1), (65, 2), (200, 4), (500, 8)])
+def test_a_long_film_keeps_evenly_spread_steps(play, stop, every):
+    """Issue 12: 256 images of 32×32 through DDPM held 1.5 GB."""
+    long = Schedule.linear(500)
+    play.checkpoint = play.checkpoint._replace(schedule=long)
+    noise = initial_noise(1, (1, 8, 8))
+    steps = ddpm(lambda x, t: x, noise, long)
+    run = widgets.Drawing(steps, 500, 1, 500, noise, "", "")
+    for _ in range(stop):
+        run.advance()
+    times = [t for t, *_ in run.film]
+    assert times == [*range(500, 500 - stop, -every)] and len(times) <= 64
+    assert run.done == stop
 
 
 # In an event loop, as in a notebook
@@ -492,11 +587,110 @@ async def test_a_task_may_be_cancelled(play):
     assert said(play).startswith("40 evaluations")
 
 
-def test_the_bar_moves_while_ddpm_draws_but_not_at_each_step(play, monkeypatch):
-    clock = iter(range(10_000))
-    timer = SimpleNamespace(perf_counter=lambda: next(clock) * 0.03)
+def ticking(monkeypatch, seconds):
+    """time.perf_counter gives so much more at each call."""
+    clock = count()
+    timer = SimpleNamespace(perf_counter=lambda: next(clock) * seconds)
     monkeypatch.setattr(widgets, "time", timer)
+
+
+def test_the_bar_moves_while_ddpm_draws_but_not_at_each_step(play, monkeypatch):
+    ticking(monkeypatch, 0.03)
     seen = []
     play.progress.observe(lambda change: seen.append(change.new), "value")
     play.sampler.value = "DDPM"
     assert seen[0] == 0 and seen[-1] == 40 and 9 <= len(seen) <= 13
+
+
+def test_the_guess_is_shown_while_ddpm_draws_a_few_times_a_second(play, monkeypatch):
+    ticking(monkeypatch, 0.03)  # so that 40 steps take 1.2 s, and more what is shown
+    seen = []
+    play.image.observe(lambda change: seen.append(change.new), "value")
+    play.sampler.value = "DDPM"
+    told = [re.findall(r"the guess of x_0 on the way, at t = (\d+)<", s) for s in seen]
+    assert told.pop() == [] and 2 <= len(told) <= 4
+    times = [int(t) for [t] in told]
+    assert times == sorted(times, reverse=True) and 0 < times[-1] < times[0] < 40
+    assert not play.moment.disabled and not play.save.disabled
+
+
+@as_a_cell
+async def test_a_guess_on_the_way_does_not_stay(play, monkeypatch):
+    first = source(play)
+    ticking(monkeypatch, 0.2)
+    play.sampler.value = "DDPM"
+    await turns(9)
+    assert "on the way" in play.image.value and source(play) != first
+    assert play.save.disabled and play.moment.disabled  # no film of it is there yet
+    play.seed.value = 3
+    await turns(1)
+    play.stop.click()  # before the first step of the newer one
+    await play.task
+    assert source(play) == first
+    assert not play.save.disabled and not play.moment.disabled
+
+
+# Interrupts, and panels beside each other
+
+
+@as_a_cell
+async def test_an_interrupt_of_an_idle_kernel_stops_what_is_drawn(play, monkeypatch):
+    """A kernel ignores SIGINT between two cells, just when panels draw."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        widgets.listen(asyncio.get_running_loop())
+        play.sampler.value = "DDPM"
+        await turns(5)
+        os.kill(os.getpid(), signal.SIGINT)
+        await play.task
+        assert said(play).startswith("stopped at t = ") and play.stop.disabled
+        play.sampler.value = "DDIM"
+        await play.task
+        assert said(play).startswith("8 evaluations")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@as_a_cell
+async def test_listening_waits_until_the_cell_has_run(monkeypatch):
+    """While a cell runs, an interrupt is its own."""
+    monkeypatch.setattr(widgets, "WAIT", 0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        widgets.listen(asyncio.get_running_loop())
+        await asyncio.sleep(0.01)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        await asyncio.sleep(0.01)
+        assert signal.getsignal(signal.SIGINT) is widgets.stop_all
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@as_a_cell
+async def test_an_interrupt_inside_a_step_does_not_end_the_kernel(play):
+    first = source(play)
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    hook = play.checkpoint.model.register_forward_hook(interrupted)
+    play.seed.value = 7
+    await play.task
+    assert said(play) == "interrupted" and source(play) == first and play.stop.disabled
+    hook.remove()
+    play.draw()
+    assert said(play).startswith("8 evaluations") and source(play) != first
+
+
+@as_a_cell
+async def test_another_panel_stops_what_the_first_draws(play, path):
+    play.sampler.value = "DDPM"
+    await turns(5)
+    other = playground(path, 2, "cpu")
+    await play.task
+    assert said(play).startswith("stopped at t = ")
+    assert said(other).startswith("8 evaluations")
+    play.sampler.value = "DDIM"  # it is of use as before
+    await play.task
+    assert source(play) == source(other)

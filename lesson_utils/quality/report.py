@@ -68,7 +68,7 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
         axes.axhline(result["floor"]["fcd"], color="0.5", lw=1, label=words)
     plain_numbers(axes)
     figure.legend(frameon=False, loc="outside right center")
-    return png(figure, 96)
+    return png(figure)
 
 
 def draw_row(axes, i: int, eta: float | str, row: list[dict]) -> list[tuple]:

@@ -1,5 +1,6 @@
 """One bar for whatever takes its time: on stdout, with one line left at the end."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -9,9 +10,17 @@ from .checked import checked, instance, optional, real, whole
 
 
 class Bar(tqdm):
-    """A bar without a thread that watches it."""
+    """A bar without a thread that watches it, and with words for one and for many."""
 
     monitor_interval = 0
+
+    @staticmethod
+    def format_meter(n, total, elapsed, unit="it", **more):
+        """What tqdm writes, with "s/step" for its "s/ steps", and "1 step"."""
+        text = tqdm.format_meter(n, total, elapsed, unit=unit, **more)
+        one = unit.removesuffix("s")
+        text = text.replace(f"s/{unit}", f" s/{one.strip()}")
+        return re.sub(rf"\b1{unit} \[", f"1{one} [", text)
 
 
 @checked(
