@@ -341,6 +341,11 @@ CASES = [
     case("forward.x", "a float tensor", Shown(X.to_sparse(), "(2, 1, 8, 8)")),
     case("forward.x", "model's device cpu", Shown(X.to("meta"), "'meta'")),
     # training
+    case("diffusion_loss.model", "ContextUnet(3, 5)", None, X),
+    case("diffusion_loss.x0", "(B,C,H,W)", [1], X[0], Shown(X.long(), "int64")),
+    case("diffusion_loss.x0", "[-1, 1]", Shown(255 * X, "254"), Shown(X * NAN, "nan")),
+    case("diffusion_loss.c", "(2,2)", [1], C[:, :1], C[0], C.long()),
+    case("diffusion_loss.c", "finite numbers", Shown(C * NAN, "nan")),
     case("Muon.parameters", "model.parameters()", small_model(), [], ["a"]),
     case("train_step.model", "with weights", PLAIN),
     case("train_step.ema", "AveragedModel", small_model()),

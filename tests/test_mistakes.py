@@ -27,6 +27,7 @@ from small import SCHEDULE, small_model, small_run
 from torch.optim.swa_utils import AveragedModel
 
 from lesson_utils import ResBlock, Schedule, Settings, cli, load, training
+from lesson_utils.data import Reading
 from lesson_utils.gif import gif
 from lesson_utils.noise import image_generators, initial_noise, noise_like
 from lesson_utils.quality.card import CardSettings
@@ -200,7 +201,7 @@ def test_mistake_08_nothing_runs_without_a_gpu():
 
 def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
     """`--num_examples` read and ignored; type=bool, for which "False" is true."""
-    kinds = (Settings, Experiment, CardSettings)
+    kinds = (Settings, Reading, Experiment, CardSettings)
     settings = {field.name for kind in kinds for field in fields(kind)}
 
     def commands(parser):
@@ -209,7 +210,7 @@ def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
 
     def guard(parser):
         options = [a for each in commands(parser).values() for a in each._actions]
-        read = re.findall(r"chosen\.(\w+)", CODE["cli.py"])
+        read = re.findall(r"chosen\.(\w+)", CODE["cli.py"] + CODE["runs.py"])
         assert len(options) >= 20 and not any(a.type is bool for a in options)
         assert {a.dest for a in options} <= {*settings, *read, "help"}
 

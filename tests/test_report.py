@@ -41,6 +41,14 @@ def test_one_dot_makes_a_chart(seconds, fcd):
     assert chart({"cells": [record(2, 0.0, **about)]}).startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("show", [table, chart])
+def test_nothing_to_show_is_refused(show):
+    with pytest.raises(ValueError, match="^result: a result with a cell or more"):
+        show({"cells": []})
+    with pytest.raises(ValueError, match=r"^guidance: one of \[1.0\], .* got 2.0"):
+        show({"cells": [record(2, 0.0)]}, guidance=2.0)
+
+
 @pytest.mark.parametrize("what", ["table", "guidance", "inversion"])
 def test_what_is_committed_is_found_by_name(what):
     for name in ("sprites", "mnist"):

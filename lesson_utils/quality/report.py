@@ -2,6 +2,7 @@
 
 import json
 
+from ..support.checked import refuse
 from ..support.files import CHECKPOINTS, label
 from ..viz import COLOURS, LINES, png
 from .experiment import read_result
@@ -23,8 +24,16 @@ def committed(name: str, what: str) -> dict | None:
 
 
 def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:
-    """The cells of a guidance: for each η, σ̂ last, those of rising steps."""
+    """The cells of a guidance: for each η, σ̂ last, those of rising steps.
+
+    ValueError if there is none.
+    """
+    if not result["cells"]:
+        refuse("result", "a result with a cell or more", result)
     cells = [cell for cell in result["cells"] if cell["guidance"] == guidance]
+    if not cells:
+        known = sorted({cell["guidance"] for cell in result["cells"]})
+        refuse("guidance", f"one of {known}, which the result has,", guidance)
     cells.sort(key=lambda cell: cell["steps"])
     etas = {cell["eta"] for cell in cells}
     ordered = sorted(etas, key=lambda eta: (eta == "sigma-hat", eta))

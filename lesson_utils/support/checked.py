@@ -236,14 +236,13 @@ class tensor:
         return value.to(other) if self.cast else value.to(other.device)
 
     def look(self, name: str, value: Tensor) -> None:
-        """Refuse values outside the span.
-
-        Tensors of other kinds (meta, FakeTensor) may have no values.
-        """
-        plain = type(value) in (Tensor, torch.nn.Parameter) and not value.is_meta
-        if not plain or not value.numel():
+        """Refuse values outside the span."""
+        if not value.numel():
             return
-        low, high = (end.item() for end in value.detach().aminmax())
+        ends = value.detach().aminmax()
+        if type(ends.min) is not Tensor or ends.min.is_meta:
+            return  # a FakeTensor or one of "meta" has no values
+        low, high = ends.min.item(), ends.max.item()
         if not all(in_span(end, self.span) for end in (low, high)):
             refuse(name, self.words, f"values from {low:.6g} to {high:.6g}")
 
