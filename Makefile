@@ -58,6 +58,7 @@ check-venv:
 lab: setup ## open your copy of the lessons, work/, in JupyterLab
 	@$(PY) -m tools.workspace
 	$(PY) -m jupyterlab --ip=127.0.0.1 $(AS_ROOT) --ServerApp.root_dir="$(CURDIR)" \
+	--LabApp.extra_labextensions_path="$(CURDIR)/tools/lab" \
 	--LabApp.default_url=/lab/tree/work/$(FIRST_LESSON) $(LAB_ARGS)
 
 lessons: setup ## execute every lesson into build/lessons/ (ARGS=--in-place)
