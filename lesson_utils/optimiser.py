@@ -36,16 +36,23 @@ class Muon(torch.optim.AdamW):
     def add_param_group(self, param_group: dict) -> None:
         """Add weights with settings of their own, {"params": …, "lr": …}."""
         super().add_param_group(param_group)
-        # Their state is there from the start, so that a stored one can be loaded.
-        for p in self.param_groups[-1]["params"]:
-            names = ("momentum",) if is_matrix(p) else ("exp_avg", "exp_avg_sq")
-            self.state[p].update({name: torch.zeros_like(p) for name in names})
-            if not is_matrix(p):
-                self.state[p]["step"] = torch.tensor(0.0)
+        self.complete()
 
     def __setstate__(self, state: dict) -> None:
-        """Take a state as it is: AdamW would look for a step in those of matrices."""
+        """Take a state, also of matrices, in which AdamW would look for a step."""
+        for p, kept in state["state"].items():
+            if kept and isinstance(p, Tensor) and kept.keys() != names_of(p):
+                refuse("state_dict", f"Muon's state, {names_of(p)},", set(kept))
         torch.optim.Optimizer.__setstate__(self, state)
+        self.complete()
+
+    def complete(self) -> None:
+        """Give each weight its state, so that a stored one can be loaded from the start."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                for name in sorted(names_of(p) - self.state[p].keys()):
+                    start = torch.tensor(0.0) if name == "step" else torch.zeros_like(p)
+                    self.state[p][name] = start
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -77,6 +84,11 @@ class Muon(torch.optim.AdamW):
 def is_matrix(p: Tensor) -> bool:
     """Whether Muon's own rule applies to this weight."""
     return p.ndim > 1 and min(p.shape[0], p[0].numel()) >= 16
+
+
+def names_of(p: Tensor) -> set[str]:
+    """What the state of a weight is made of."""
+    return {"momentum"} if is_matrix(p) else {"exp_avg", "exp_avg_sq", "step"}
 
 
 def orthogonal(g: Tensor) -> Tensor:

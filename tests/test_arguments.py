@@ -371,6 +371,7 @@ CASES = [
     case("invert.eps_fn", "guide(model)", X, None),
     case("guide.c", "(B,2)", [1], C[:, :1], C[0], C.long()),
     case("guide.c", "finite numbers", Shown(C * NAN, "nan"), Shown(C + INF, "inf")),
+    case("ddim.schedule", "a Schedule", SCHEDULE.alpha_bar),
     case("ddim.generator", "one torch.Generator, or a list of 2", 0, THREE),
     case("ddim_step.ab_s", "(0, 1]", 1.5, "a"),
     case("ddim_step.ab_s", "above ab_t", 0.2),

@@ -99,7 +99,7 @@ def test_what_makes_no_sense_cannot_be_asked_for(kind, changes, word):
 
 def test_each_cell_has_its_figures(checkpoint, judge, path):
     result = run(checkpoint, judge, path, machine="mine")
-    assert result == json.loads(path.read_text())
+    assert result == json.loads(path.read_text(encoding="utf-8"))
     assert result["n"] == 12 and result["machine"] == "mine"
     assert [ex.cell_of(record) for record in result["cells"]] == CELLS
     for cell, record in zip(CELLS, result["cells"], strict=True):
@@ -288,6 +288,7 @@ def test_results_of_another_run_are_kept(checkpoint, judge, path, change, word):
     assert path.read_bytes() == before
 
 
+NAN_C = DATA._replace(c=DATA.c * float("nan"))
 OTHER_JUDGE = r"judge: one of images \(1, 8, 8\) and 3 classes"
 
 
@@ -301,7 +302,14 @@ OTHER_JUDGE = r"judge: one of images \(1, 8, 8\) and 3 classes"
         ({"judge": Judge(1, DATA.names, 8, (1, 4, 4))}, OTHER_JUDGE),
         ({"data": DATA._replace(x=DATA.x[:, :, :4])}, r"data\.x: "),
         ({"data": DATA._replace(x=DATA.x.repeat(1, 3, 1, 1))}, r"data\.x: "),
-        ({"data": DATA._replace(x=DATA.x[:9])}, r"data\.x: 10 images or more"),
+        ({"data": NAN_C}, r"data\.c: a tensor of finite numbers"),
+        ({"data": None}, "data: Pictures"),
+        ({"experiment": {"steps": 2}}, r"experiment: Experiment\("),
+        ({"judge": "mnist"}, "judge: a Judge"),
+        (
+            {"data": DATA._replace(x=DATA.x[:9], c=DATA.c[:9])},
+            r"data\.x: 10 images or more",
+        ),
         ({"unseen": UNSEEN._replace(x=UNSEEN.x[..., :4])}, r"unseen\.x: "),
     ],
 )
@@ -325,10 +333,10 @@ NO_RESULTS = ["", "{}", "[]", '{"cells": [{}]}', '{"cells": 3}', '{"cells": {}}'
 
 @pytest.mark.parametrize("text", [*NO_RESULTS, BAD_CELL, "[" * 100_000])
 def test_a_file_that_is_no_result(checkpoint, judge, path, text):
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"r\.json: no result of evaluate"):
         evaluate(checkpoint, judge, SOME, path, DATA)
-    assert path.read_text() == text
+    assert path.read_text(encoding="utf-8") == text
 
 
 def test_samples_with_nan_are_refused(checkpoint, judge, path):

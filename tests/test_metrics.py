@@ -249,7 +249,7 @@ def test_features_that_make_no_sense_are_refused(bad):
         (lambda x: precision_recall(x, x[:3], 3), "k: .* in 1..2 is needed, got 3"),
         (lambda x: interval(0.5, ALIKE), "figure: something to call"),
         (lambda x: interval(len, ALIKE[:1]), "groups: int64 classes .n,. of two"),
-        (lambda x: interval(len, ALIKE / 2), "groups: int64 classes"),
+        (lambda x: interval(len, ALIKE + 0.5), "groups: int64 classes"),
         (lambda x: interval(len, 9), "groups: int64 classes"),
         (lambda x: interval(len, ALIKE, 1), "times: a whole number of 2 or more"),
         (lambda x: interval(len, ALIKE, 2, 0.5), "seed: "),

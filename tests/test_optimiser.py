@@ -135,6 +135,17 @@ def test_a_copy_goes_on_bit_for_bit(way):
     assert all(torch.equal(a, b) and a is not b for a, b in pairs)
 
 
+def test_the_state_of_another_optimiser_is_refused_and_an_empty_one_completed():
+    weights = [nn.Parameter(noise(32, 32)), nn.Parameter(noise(48))]
+    muon, adamw = Muon(weights), torch.optim.AdamW(weights)
+    muon.load_state_dict(adamw.state_dict())
+    moved(muon, 1)
+    weights[0].grad = noise(32, 32)
+    adamw.step()
+    with pytest.raises(ValueError, match="^state_dict: Muon's state, {'momentum'}"):
+        muon.load_state_dict(adamw.state_dict())
+
+
 def test_further_groups_move_as_the_first_does_and_schedulers_set_their_rates():
     start = noise(32, 32)
     one, two = nn.Parameter(start.clone()), nn.Parameter(start.clone())

@@ -97,7 +97,7 @@ def test_inversion_goes_on_where_it_was(few, tmp_path, monkeypatch):
     path = tmp_path / "i.json"
     first = there_and_back(path)
     assert [(c["refine"], c["steps"]) for c in first["cells"]] == [(0, 4), (0, 10)]
-    assert json.loads(path.read_text()) == first
+    assert json.loads(path.read_text(encoding="utf-8")) == first
     kept = [dict(cell) for cell in first["cells"]]
     monkeypatch.setattr(inversion, "REFINE", (0, 6))
     both = there_and_back(path)
@@ -107,6 +107,14 @@ def test_inversion_goes_on_where_it_was(few, tmp_path, monkeypatch):
     for change in ({"checkpoint": tiny(1)}, {"n": 4}):
         with pytest.raises(ValueError, match="another network or number"):
             there_and_back(path, **change)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"cells": [{}]}', '{"cells": 3}'])
+def test_a_file_that_is_no_inversion(few, tmp_path, text):
+    path = tmp_path / "i.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"i\.json: no result of invert_all"):
+        there_and_back(path)
 
 
 def test_the_batches_leave_no_trace(few, tmp_path, monkeypatch):

@@ -20,7 +20,16 @@ from ..checkpoint import Checkpoint
 from ..data import Pictures, same_data
 from ..noise import image_generators, initial_noise
 from ..sampling import Step, ddim, guide
-from ..support.checked import checked, each, real, refuse, tensor, whole
+from ..support.checked import (
+    checked,
+    each,
+    instance,
+    optional,
+    real,
+    refuse,
+    tensor,
+    whole,
+)
 from ..support.files import (
     fingerprint,
     located,
@@ -28,7 +37,7 @@ from ..support.files import (
     write_json,
     write_tensors,
 )
-from ..support.rules import eta_rule, numbers, spacing_rule
+from ..support.rules import FINITE, eta_rule, numbers, spacing_rule
 from .judge import Judge
 from .metrics import (
     classifier_score,
@@ -155,6 +164,13 @@ def sampled(
     )
 
 
+@checked(
+    checkpoint=instance(Checkpoint, "a Checkpoint, as load gives,"),
+    judge=instance(Judge, "a Judge, as judge_for gives,"),
+    experiment=instance(Experiment, "Experiment(…)"),
+    data=instance(Pictures, "Pictures(x, c, names), as dataset gives,"),
+    unseen=optional(instance(Pictures, "Pictures(x, c, names), or None,")),
+)
 def evaluate(
     checkpoint: Checkpoint,
     judge: Judge,
@@ -232,8 +248,10 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
         refuse("judge", what, f"one of {known} and {len(judge.names)}")
     shape = " ".join(map(str, checkpoint.image_shape))
     tensor(f"N {shape}")("data.x", data.x)
+    tensor(f"{len(data.x)} {K}", span=FINITE)("data.c", data.c)
     if unseen is not None:
         tensor(f"N {shape}")("unseen.x", unseen.x)
+        tensor(f"{len(unseen.x)} {K}", span=FINITE)("unseen.c", unseen.c)
     if len(data.x) < 10:
         refuse("data.x", "10 images or more", data.x)
     if same_data(data, checkpoint) is False:

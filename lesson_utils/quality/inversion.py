@@ -66,8 +66,8 @@ def invert_all(
     made_of = {"n": n, "model": digest(checkpoint.model)}
     result = {**made_of, **about, "cells": []}
     if path.exists():
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if {key: result[key] for key in made_of} != made_of:
+        result = read_inversion(path)
+        if {key: result.get(key) for key in made_of} != made_of:
             raise ValueError(f"{path}: of another network or number; move it away")
 
     def loop() -> Iterator[dict]:
@@ -81,6 +81,16 @@ def invert_all(
                 yield result
 
     return loop()
+
+
+def read_inversion(path: Path) -> dict:
+    """What invert_all wrote to path; ValueError if it is none."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        [(cell["steps"], cell["refine"], cell["mse"]) for cell in result["cells"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
+        raise ValueError(f"{path}: no result of invert_all ({problem!r})") from None
+    return result
 
 
 def invert_some(

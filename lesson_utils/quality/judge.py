@@ -204,6 +204,7 @@ def judge_for(name: str | Path, like=None, steps: int = 300) -> Judge:
     others. steps: of 64 images, where it is trained. ValueError for data without
     classes.
     """
+    steps = whole(1)("steps", steps)
     if like is None:
         like = checkpoint_of(name)
     if like is not None and not like.context:

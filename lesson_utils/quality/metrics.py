@@ -23,6 +23,7 @@ from ..support.checked import (
     tensor,
     whole,
 )
+from ..support.rules import FINITE, numbers
 
 BIG_SEED = whole(0, 2**63)
 
@@ -70,11 +71,18 @@ def reference_rule(name: str, value: object, call: Call) -> Reference:
 
 
 def classes_rule(name: str, value: object, call: Call) -> Tensor:
-    """The rule for the class of each of two samples or more."""
-    fits = isinstance(value, Tensor) and value.dtype == torch.int64
-    if not fits or value.ndim != 1 or len(value) < 2:
-        refuse(name, "int64 classes (n,) of two samples or more", value)
-    return value.cpu()
+    """The rule for the class of each of two samples or more: they become int64."""
+    needed = "int64 classes (n,) of two samples or more"
+    classes = numbers(name, value, needed)
+    if len(classes) < 2 or not torch.equal(classes, classes.round()):
+        refuse(name, needed, value)
+    return classes.long()
+
+
+def exact_images(name: str, value: object, call: Call) -> Tensor:
+    """The rule for images (N,C,H,W) to measure distances of, in float32 or better."""
+    x = tensor("N C H W", span=FINITE)(name, value, call)
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @checked(features=rows())
@@ -173,7 +181,7 @@ def among(x: Tensor, known: Tensor, k: int) -> float:
     return float(torch.cat(inside).double().mean())
 
 
-@checked(x=tensor("N C H W"), known=tensor("M C H W", like="x", cast=True))
+@checked(x=exact_images, known=tensor("M C H W", like="x", cast=True, span=FINITE))
 def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """For each image of x (N,C,H,W) the nearest of known (M,C,H,W).
 

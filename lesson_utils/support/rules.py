@@ -31,7 +31,9 @@ clean_images = tensor(
     "B C H W", span="[-10, 10]", words="an image with values in [-1, 1]"
 )
 a_schedule = fit(
-    lambda value: isinstance(getattr(value, "alpha_bar", None), Tensor),
+    lambda value: (
+        isinstance(getattr(value, "alpha_bar", None), Tensor) and hasattr(value, "T")
+    ),
     "a Schedule, such as Schedule.linear(),",  # a lesson's own class too
 )
 a_network = something_to_call("ContextUnet(3, 5)")
