@@ -47,7 +47,7 @@ class Muon(torch.optim.AdamW):
         self.complete()
 
     def complete(self) -> None:
-        """Give each weight its state, so that a stored one can be loaded from the start."""
+        """Give each weight its state at once, so that a stored one can be loaded."""
         for group in self.param_groups:
             for p in group["params"]:
                 for name in sorted(names_of(p) - self.state[p].keys()):

@@ -58,7 +58,8 @@ def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsF
     model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
     above 1: pushed away from no context (scale - 1 is w in Ho & Salimans 2022, eq. 6).
     Any other than 0 and 1 costs two evaluations, which run as one batch of 2 B.
-    Raises ValueError for a scale that is negative or not finite, or a c not (B,K).
+    Raises ValueError for a scale that is negative or not finite, or a c not (B,K) or
+    not finite.
     """
     if c is None or scale in (0, 1):
         return lambda x, t: model(x, t, c if scale else None)
@@ -90,7 +91,8 @@ def ddpm(
 
     x: (B,C,H,W) noise at time T; variance: "posterior" or "beta"; generator: one, a
     list with one an image, or None for torch's own. Yields T Steps, no gradients.
-    Raises ValueError, at the call, for arguments that make no sense.
+    eps_fn gets t/T in float32; what it gives must have the shape of x, and is given its
+    type. Raises ValueError, at the call, for arguments that make no sense.
     """
     ab = schedule.alpha_bar.tolist()
     for t in range(schedule.T, 0, -1):
@@ -202,7 +204,8 @@ def last(steps: Iterable[Step]) -> Tensor:
 def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
     """Latents (B,C,H,W) on the arcs from a (w = 0) to b (w = 1), one angle for a pair.
 
-    w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5).
+    w: in [0, 1], one for all or (B,). Spherical linear interpolation (DDIM app. D.5),
+    in float32 or better.
     Raises ValueError for other w, shapes that differ, zeros and opposite latents.
     """
     w = torch.as_tensor(w).to(a).view(-1, 1, 1, 1)

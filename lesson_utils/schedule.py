@@ -101,8 +101,9 @@ class Schedule:
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Sample x_t ~ q(x_t | x_0) with the given noise (DDPM eq. 4).
 
-        x0, eps: (B,C,H,W), x0 in [-1, 1]; t: (B,) int64 in 0..T. Gives (B,C,H,W).
-        Raises ValueError for shapes that do not fit and times outside 0..T.
+        x0, eps: (B,C,H,W), x0 in [-1, 1]; t: (B,) int64 in 0..T. Gives (B,C,H,W) in
+        x0's type; the two factors are float32 whatever that is. Raises ValueError for
+        shapes that do not fit, times outside 0..T, and x0 beyond ±10 or NaN.
         """
         ab = self.alpha_bar.to(x0.device)[t].view(-1, 1, 1, 1)  # float32 for any x0
         return (ab.sqrt() * x0 + (1 - ab).sqrt() * eps).to(x0.dtype)

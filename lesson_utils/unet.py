@@ -73,7 +73,9 @@ class ContextUnet(nn.Module):
     width: channels at full size, a multiple of 16. H and W may be any multiples of 4.
     forward: x (B,C,H,W) in about [-1, 1], t (B,) t/T in (0, 1], c (B,K) or None, which
     is the same as rows of zeros -> eps (B,C,H,W). No dropout, no batch statistics: the
-    same input gives the same output. Raises ValueError for shapes that do not fit.
+    same input gives the same output. x and c of another float type are given that of
+    the weights. Raises ValueError for shapes that do not fit and, on the CPU, for a t
+    outside [0, 1] and NaN in t or c.
     """
 
     def __init__(self, in_channels: int, context_size: int, width: int = 48):
