@@ -123,7 +123,7 @@ def test_what_to_run_for_a_folder_can_be_pasted_anywhere(tmp_path, monkeypatch):
 
 def test_what_load_would_refuse_is_not_saved(model, tmp_path):
     class Rising:
-        alpha_bar = torch.tensor([1.0, 0.5, 0.6])
+        T, alpha_bar = 2, torch.tensor([1.0, 0.5, 0.6])
 
     with pytest.raises(ValueError, match="^alpha_bar: numbers .* falling"):
         save(tmp_path / "x.safetensors", model, Rising(), NAMES)

@@ -50,7 +50,8 @@ def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, floa
     kinds = [{k: (v.shape, v.dtype) for k, v in x.items()} for x in (live, stored)]
     if other or kinds[0] != kinds[1]:
         why = ", ".join(other) or "another model"
-        raise ValueError(f"state: {path} is of another run ({why}); move it away")
+        todo = "ask for the same as there, or move it away"
+        raise ValueError(f"state: {path} is of another run ({why}); {todo}")
     with torch.no_grad():
         for name, tensor in live.items():
             tensor.copy_(stored[name])
