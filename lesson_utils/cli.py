@@ -109,13 +109,15 @@ def train_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--from",
         dest="start",
+        metavar="CHECKPOINT",
         help="a checkpoint to train longer: its name, its file or its data's folder; "
         "steps count anew",
     )
     options.add_argument(
         "--preview-every",
         type=number,
-        help="write samples of each class, as PNG, each so many updates",
+        metavar="N",
+        help="write samples of each class into build/train/, as PNG, each N updates",
     )
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
     options.add_argument(
