@@ -39,7 +39,7 @@ def pets(tmp_path):
         (root / name / "Thumbs.db").write_bytes(b"\xd0\xcf")
     (root / ".git").mkdir()
     (root / "__MACOSX").mkdir()
-    (root / "README.txt").write_text("my pets")
+    (root / "README.txt").write_text("my pets", encoding="utf-8")
     return root
 
 
