@@ -231,6 +231,7 @@ class Playground(ipywidgets.VBox):
         """The seed, a button for another one, and whether each drawing gets its own."""
         self.seed = made(Seed, "seed", 0)
         self.seed.layout.flex = "1 1 0"
+        self.seed.layout.min_width = "0"
         self.seed.observe(self.ask_seed, "value")
         self.refusal = ipywidgets.HTML(layout={"margin": "0 0 0 82px"})
         self.dice = button("New seed", "random", "sample from other noise", self.roll)
