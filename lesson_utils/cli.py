@@ -3,6 +3,7 @@
     python -m lesson_utils train     train a checkpoint, or go on with it
     python -m lesson_utils evaluate  judge samples over steps, η and guidance
     python -m lesson_utils card      measure all that a model card says, and write it
+    python -m lesson_utils export    write a folder that Diffusers loads
     python -m lesson_utils info      say what is in a checkpoint
 
 Each has --help. What goes wrong is said in one line, with exit status 2.
@@ -19,6 +20,7 @@ import torch
 from . import data as sources
 from . import runs
 from .checkpoint import checkpoint_file, load
+from .export import export_diffusers
 from .quality import card, inversion
 from .quality.experiment import BATCH, Experiment, evaluate
 from .quality.judge import judge_for
@@ -230,6 +232,27 @@ def run_to_end(work, total: int | None, title: str) -> None:
         pass
 
 
+# export
+
+
+def export_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument("folder", type=Path, help="a new or an empty one")
+    options.add_argument("--checkpoint", default="sprites", help="a name or a path")
+    options.add_argument(
+        "--to", default="diffusers", choices=["diffusers"], help="default: diffusers"
+    )
+    options.add_argument(
+        "--overwrite", action="store_true", help="replace an export that is there"
+    )
+
+
+def run_export(chosen: argparse.Namespace) -> None:
+    """Write a checkpoint as a folder that Diffusers loads, without lesson_utils."""
+    checkpoint = load(chosen.checkpoint)
+    folder = export_diffusers(checkpoint, chosen.folder, chosen.overwrite)
+    print(f"wrote {folder}; its README.md shows how Diffusers loads it")
+
+
 # info
 
 
@@ -280,6 +303,11 @@ CARD_EXAMPLES = """\
   python -m lesson_utils card --checkpoint mnist --parts table,guidance
   python -m lesson_utils card --checkpoint sprites --parts images
 """
+EXPORT_EXAMPLES = """\
+  python -m lesson_utils export --to diffusers --checkpoint mnist digits
+  python -m lesson_utils export --checkpoint my/pets pets-for-diffusers
+  python -m lesson_utils export --checkpoint mine.safetensors --overwrite mine
+"""
 INFO_EXAMPLES = """\
   python -m lesson_utils info sprites
   python -m lesson_utils info mine.safetensors
@@ -289,5 +317,6 @@ COMMANDS = {
     "train": (train_flags, run_train, TRAIN_EXAMPLES),
     "evaluate": (evaluate_flags, run_evaluate, EVALUATE_EXAMPLES),
     "card": (card_flags, run_card, CARD_EXAMPLES),
+    "export": (export_flags, run_export, EXPORT_EXAMPLES),
     "info": (info_flags, run_info, INFO_EXAMPLES),
 }

@@ -24,6 +24,7 @@ from small import SCHEDULE, small_checkpoint
 import lesson_utils
 from lesson_utils import (
     Schedule,
+    cli,
     ddim,
     ddpm,
     export,
@@ -431,6 +432,18 @@ def test_half_an_export_is_no_pipeline(tmp_path, monkeypatch):
     assert not (folder / START).exists()
     export_diffusers(small_checkpoint(), folder, overwrite=True)
     assert (folder / START).is_file()
+
+
+def test_the_command_writes_the_folder(tmp_path, capsys):
+    path, folder = tmp_path / "small.safetensors", tmp_path / "export"
+    lesson_utils.save(path, *small_checkpoint()[:4])
+    asked = ["export", "--to", "diffusers", "--checkpoint", str(path), str(folder)]
+    assert cli.main(asked) == 0 and str(folder) in capsys.readouterr().out
+    by_hand = export_diffusers(load(path), tmp_path / "by hand")
+    for name in names_in(by_hand):
+        assert (folder / name).read_bytes() == (by_hand / name).read_bytes()
+    assert cli.main(asked) == 2 and "overwrite" in capsys.readouterr().err
+    assert cli.main([*asked, "--overwrite"]) == 0
 
 
 def imports(source: str) -> set[str]:
