@@ -122,6 +122,7 @@ def test_a_letter_comes_from_a_font_of_the_system_that_has_it(monkeypatch):
         return path == other.fname if character == letter else path == first.fname
 
     lettering.entry_for.cache_clear()
+    monkeypatch.setattr(lettering, "FOUND", [])
     monkeypatch.setattr(lettering, "has", has)
     try:
         assert lettering.spelt(f"a{letter}") == f"a{letter}"

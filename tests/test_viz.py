@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from lesson_utils import gif, grid, plot, progress, show, strip, viz
+from lesson_utils.support.bar import Bar
 from lesson_utils.viz import COLOURS
 
 
@@ -362,6 +363,20 @@ def test_the_length_is_found(capsys):
     out = capsys.readouterr().out
     assert "3/3" in out and "3 steps" in out and out.count("\n") == 3
     assert "/77" not in out
+
+
+@pytest.mark.parametrize(
+    "n, total, elapsed, said",
+    [
+        (9, 9, 16.56, "9/9 [00:16<00:00,  1.84 s/step]"),  # was 1.84s/ steps
+        (9, 9, 1.0, "9/9 [00:01<00:00,  9.00 steps/s]"),
+        (1, None, 0.5, " 1 step [00:00,  2.00 steps/s]"),
+        (21, None, 42.0, "21 steps [00:42,  2.00 s/step]"),
+    ],
+)
+def test_the_bar_has_words_for_one_and_for_many(n, total, elapsed, said):
+    text = Bar.format_meter(n=n, total=total, elapsed=elapsed, unit=" steps", ncols=79)
+    assert f" {text}".endswith(said)
 
 
 @pytest.mark.parametrize("way", ["close", "break", "raise"])

@@ -7,6 +7,7 @@ from functools import cache
 from PIL import ImageFont
 
 SIZE = 11  # pixels, of captions
+FOUND = []  # fonts besides the first that had a letter
 MARKS = ("Mn", "Mc", "Me", "Cf")  # stand with the character before them
 NO_LETTERS = ("LastResort", "Last Resort", "Color", "STIX", "cm", "Blank")
 
@@ -46,14 +47,23 @@ def has(path: str, character: str) -> bool:
 
 @cache
 def font(path: str) -> ImageFont.FreeTypeFont:
+    """A font at the size of captions."""
     return ImageFont.truetype(path, SIZE)
 
 
 @cache
 def entry_for(character: str):
-    """The first font that has a character, or None."""
-    found = (entry for entry in system_fonts() if has(entry.fname, character))
-    return next(found, None)
+    """The first font that has a character, or None.
+
+    Those that others were found in come before the hundreds that a system may have.
+    """
+    first, *others = system_fonts()
+    for entry in (first, *FOUND, *others):
+        if has(entry.fname, character):
+            if entry not in (first, *FOUND):
+                FOUND.append(entry)
+            return entry
+    return None
 
 
 def spelt(text: str) -> str:
