@@ -34,6 +34,7 @@ from .support.checked import (
 )
 from .support.files import located
 from .support.rules import images, numbers
+from .support.words import counted
 
 # Told apart without colour vision too (Okabe & Ito 2008), and by their dashes.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -62,7 +63,7 @@ def texts(name: str, value: object, n: int) -> list[str]:
     listed = [value] if isinstance(value, str) else value
     several = isinstance(listed, Sequence) and len(listed) == n
     if not several or not all(isinstance(text, str) for text in listed):
-        refuse(name, f"{n} texts, one for each picture,", listed)
+        refuse(name, f"{counted(n, 'text')}, one for each picture,", listed)
     return list(listed)
 
 
@@ -107,8 +108,9 @@ def sheet(
 
     x: (B,C,H,W) in [-1, 1]; prompts: B texts of at most 200 characters. A long one is
     broken into lines, "" reads "no context" in grey; where no font of this machine has
-    a letter, its number stands there, such as U+732B. All rows are equally high. Raises
-    ValueError as `grid` does.
+    a letter, its number stands there, such as U+732B. All rows are equally high: images
+    that are compared place by place belong into one sheet. Raises ValueError as `grid`
+    does.
     """
     stills = pixels(x).repeat(scale, 1).repeat(scale, 2)
     prompts = [lettering.spelt(prompt) for prompt in prompts]
