@@ -37,9 +37,15 @@ def path(tmp_path):
     return keep(tmp_path)
 
 
-@pytest.fixture
-def play(path, monkeypatch, tmp_path):
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch, tmp_path):
+    """Films are saved here; and no slow machine shows guesses while it draws."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(widgets, "LIVE", float("inf"))
+
+
+@pytest.fixture
+def play(path):
     return playground(path, 2, "cpu")
 
 
@@ -592,6 +598,7 @@ def ticking(monkeypatch, seconds):
     clock = count()
     timer = SimpleNamespace(perf_counter=lambda: next(clock) * seconds)
     monkeypatch.setattr(widgets, "time", timer)
+    monkeypatch.setattr(widgets, "LIVE", 0.3)
 
 
 def test_the_bar_moves_while_ddpm_draws_but_not_at_each_step(play, monkeypatch):
