@@ -196,6 +196,7 @@ def test_its_scheduler_is_ours_bit_for_bit(small, steps, scale, eta):
         generator=torch.Generator().manual_seed(3),
     )
     assert torch.equal(x0, right) and x0.std() > 0.01
+    assert pipe.scheduler.alpha_bar == checkpoint.schedule.alpha_bar.tolist()
 
 
 @pytest.mark.parametrize("theirs, spacing", [("linspace",) * 2, ("quad",) * 2])
@@ -290,7 +291,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.mark.parametrize("steps", [10, 20])
-@pytest.mark.parametrize("name", MULTISTEP)
+@pytest.mark.parametrize("name", [*MULTISTEP, "HeunDiscreteScheduler"])
 def test_one_line_swaps_the_scheduler(digits, name, steps, capfd):
     """On a trained network it is nearer than DDIM to where both go."""
     import diffusers
@@ -416,6 +417,10 @@ def test_only_an_export_of_ours_is_replaced(tmp_path):
         with pytest.raises(ValueError, match="folder: a folder is needed"):
             export_diffusers(one, folder / "mine.txt", overwrite)
     assert names_in(tmp_path / "other") == {"README.md"}
+    with pytest.raises(ValueError, match="checkpoint: a Checkpoint, as load gives"):
+        export_diffusers("mnist", tmp_path / "none")
+    with pytest.raises(ValueError, match="schedule: a Schedule"):
+        scheduler_config(500)
 
 
 def test_half_an_export_is_no_pipeline(tmp_path, monkeypatch):
