@@ -438,9 +438,9 @@ CASES = [
     case("show.pictures", "one picture or more", ()),
     case("show.pictures", "a GIF or a PNG", Shown((3,), "3")),
     case("show.pictures", "uint8 (H,W,3)", Shown((GREY,), "(4, 4)")),
-    case("show.titles", "1 texts", 3),
+    case("show.titles", "1 text", 3),
     case("show.alt", "says what pictures[0] shows", None),
-    case("show.alt", "1 texts", ["a", "b"]),
+    case("show.alt", "1 text", ["a", "b"]),
     # widgets
     case("playground.name", "sprites", "no-such", named="name_or_path"),
     case("playground.device", "'cpu'", "gpu"),
