@@ -1,6 +1,7 @@
 """Everything that concerns models, from the command line.
 
     python -m lesson_utils train     train a checkpoint, or go on with it
+    python -m lesson_utils sample    write samples as PNGs, as many as you like
     python -m lesson_utils evaluate  judge samples over steps, η and guidance
     python -m lesson_utils card      measure all that a model card says, and write it
     python -m lesson_utils export    write a folder that Diffusers loads
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from . import data as sources
-from . import runs
+from . import gallery, runs, sample_runs, samples
 from .checkpoint import checkpoint_file, load
 from .export import export_diffusers
 from .quality import card, inversion
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         kept = " and ".join(str(path) for path in chosen.keeps if path.exists())
-        how = f"the same command goes on from {kept}" if kept else "nothing was kept"
+        how = f"{chosen.again_by} goes on from {kept}" if kept else "nothing was kept"
         print(f"\nstopped; {how}", file=sys.stderr)
         return 130
     return 0
@@ -79,18 +80,20 @@ def parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n{examples}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        options.set_defaults(run=run, keeps=[])  # files that a stopped run goes on from
+        # The files that a stopped run goes on from, and by what.
+        options.set_defaults(run=run, keeps=[], again_by="the same command")
         add_flags(options)
     return every
 
 
 def add_device(options: argparse.ArgumentParser) -> None:
-    text = "cpu, cuda, mps or a GPU's number; default: the best one"
+    text = "cpu, cuda, mps, a GPU's number, or auto: the best one, the default"
     options.add_argument("--device", type=number, help=text)
 
 
 def device_of(chosen: argparse.Namespace) -> torch.device:
-    return usable(best_device() if chosen.device is None else chosen.device)
+    best = chosen.device in (None, "auto")
+    return usable(best_device() if best else chosen.device)
 
 
 # train
@@ -143,6 +146,75 @@ def run_train(chosen: argparse.Namespace) -> None:
     with locked(out):
         runs.refuse_to_replace(out, chosen)
         runs.run(chosen, runs.work_of(chosen, device), out, state)
+
+
+# sample
+
+
+def sample_flags(options: argparse.ArgumentParser) -> None:
+    text = "a name, a path, or the state of a training; default: sprites"
+    options.add_argument("--checkpoint", help=text)
+    options.add_argument(
+        "--ema",
+        action=argparse.BooleanOptionalAction,
+        help="of a state: its averaged weights, the default, or its last ones",
+    )
+    options.add_argument(
+        "--save-dir", type=Path, required=True, help="a new or an empty folder"
+    )
+    add_settings(options, samples.SampleSettings)
+    options.add_argument(
+        "--prompts-file",
+        type=Path,
+        metavar="FILE",
+        help="with a prompt in each line, in place of --prompts",
+    )
+    options.add_argument(
+        "--again",
+        type=Path,
+        metavar="RUN.JSON",
+        help="take every setting from the run.json of another folder",
+    )
+    there = options.add_mutually_exclusive_group()
+    there.add_argument(
+        "--resume", action="store_true", help="make only what the folder lacks"
+    )
+    there.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the images in the folder; other files in it stay",
+    )
+    add_device(options)
+
+
+def run_sample(chosen: argparse.Namespace) -> None:
+    """Write samples as PNGs, with a grid, and with all that repeats them."""
+    if chosen.prompts_file:
+        chosen.prompts = sample_runs.prompts_in(chosen)
+    asked = made(samples.SampleSettings, chosen)
+    earlier = None
+    if chosen.again:
+        asked, earlier = sample_runs.asked_again(chosen)
+    name = "sprites" if chosen.checkpoint is None else chosen.checkpoint
+    folder = located(chosen.save_dir, "--save-dir")
+    device = device_of(chosen)
+    checkpoint = samples.model_of(name, chosen.ema, device)
+    job = samples.planned(asked, checkpoint, name)
+    if earlier:
+        sample_runs.refuse_other(job, earlier, chosen.again)
+    about = {
+        "checkpoint": {"file": str(checkpoint_file(name)), "ema": chosen.ema},
+        "machine": machine(device),
+        "versions": sample_runs.versions(),
+    }
+    chosen.keeps.append(folder / gallery.RECORD)
+    chosen.again_by = "the same command with --resume"
+    if chosen.overwrite:
+        chosen.again_by += " in place of --overwrite"
+    record = sample_runs.into_folder(
+        job, folder, about, chosen.resume, chosen.overwrite
+    )
+    print(sample_runs.summary(record, folder))
 
 
 # evaluate
@@ -293,6 +365,11 @@ TRAIN_EXAMPLES = """\
   python -m lesson_utils train --dataset my/pets --size 32
   python -m lesson_utils train --from my/pets --minutes 30 --out longer.safetensors
 """
+SAMPLE_EXAMPLES = """\
+  python -m lesson_utils sample --n-samples 100 --guidance 2 --save-dir sprites
+  python -m lesson_utils sample --checkpoint mnist --save-dir digits --prompts seven ""
+  python -m lesson_utils sample --again sprites/run.json --save-dir the-same
+"""
 EVALUATE_EXAMPLES = """\
   python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1
   python -m lesson_utils evaluate --checkpoint my/pets --guidance 1,2 --steps 20
@@ -315,6 +392,7 @@ INFO_EXAMPLES = """\
 """
 COMMANDS = {
     "train": (train_flags, run_train, TRAIN_EXAMPLES),
+    "sample": (sample_flags, run_sample, SAMPLE_EXAMPLES),
     "evaluate": (evaluate_flags, run_evaluate, EVALUATE_EXAMPLES),
     "card": (card_flags, run_card, CARD_EXAMPLES),
     "export": (export_flags, run_export, EXPORT_EXAMPLES),

@@ -212,7 +212,12 @@ def train(
     made_of["schedule"] = fingerprint(schedule.alpha_bar)
     made_of["start"] = start
     live = live_tensors(model, ema, optimiser, losses)
-    keeper = Keeper(state, live, made_of, save_seconds)
+    about = {
+        "context": list(data.names),
+        "image_shape": list(data.x.shape[1:]),
+        "alpha_bar": schedule.alpha_bar.tolist(),
+    }
+    keeper = Keeper(state, live, made_of, save_seconds, about)
 
     def loop() -> Iterator[Update]:
         with keeper:

@@ -116,11 +116,11 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, by: str = "training") -> Iterator[None]:
     """path is ours until the end, or until this process ends in whatever way.
 
-    Raises ValueError if another training has it, OSError if no file can lie there. A
-    file system that knows no locks does without.
+    by: what locks it. Raises ValueError if another one has it, OSError if no file can
+    lie there. A file system that knows no locks does without.
     """
     beside = path.with_name(f".{path.name}.lock")
     lock = FileLock(beside, thread_local=False)  # let go of by whatever thread ends
@@ -129,8 +129,8 @@ def locked(path: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise ValueError(
-            f"{path}: another training is writing it now; wait for its end, or give "
-            "this one another file"
+            f"{path}: another {by} is writing it now; wait for its end, or give "
+            "this one another place"
         ) from None
     except OSError as problem:
         if problem.errno not in NO_LOCKS:

@@ -5,6 +5,7 @@ import io
 import sys
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import NoReturn
 
@@ -37,6 +38,8 @@ def add_settings(options: argparse.ArgumentParser, kind: type) -> None:
         about = {"default": argparse.SUPPRESS, "help": described(text, field.default)}
         if base is bool:
             options.add_argument(flag, action="store_true", **about)
+        elif base == Sequence[str]:  # of texts with commas in them
+            options.add_argument(flag, nargs="+", metavar="TEXT", **about)
         else:
             options.add_argument(flag, type=READERS.get(base, number), **about)
 
@@ -45,8 +48,8 @@ def without_none(hint: object) -> object:
     """The type of a setting that may be None too."""
     if not isinstance(hint, types.UnionType):
         return hint
-    [base] = [each for each in typing.get_args(hint) if each is not types.NoneType]
-    return base
+    bases = [each for each in typing.get_args(hint) if each is not types.NoneType]
+    return bases[0] if len(bases) == 1 else hint
 
 
 def described(text: str, default: object) -> str:

@@ -1,5 +1,6 @@
 """The state of a run of training: kept while it goes, and where it goes on from."""
 
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .files import locked, read_tensors, write_tensors
@@ -39,6 +41,15 @@ def read_state(path) -> tuple[dict[str, Tensor], dict]:
     raise ValueError(f"state: {path} is not the state of a run; move it away")
 
 
+def holds_state(path: Path) -> bool:
+    """Whether a file is the state of a run, and no checkpoint; reads its head alone."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "step" in json.loads((file.metadata() or {})["record"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        return False
+
+
 def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, float]:
     """Copy a stored state into the live tensors; gives its (step, seconds).
 
@@ -65,7 +76,8 @@ class Keeper:
     """Keeps the state of one run: locks its file, goes on from it, and writes it.
 
     path: of the file, None to keep nothing; live: all tensors that an update changes;
-    settings: what a state must agree with; every: seconds between two writings.
+    settings: what a state must agree with; every: seconds between two writings; about:
+    what else is written, for those who sample from a state.
     done, seconds: updates so far, and the time they took, in all runs. Each update is
     made inside `update`, and all of them inside `with keeper`, after which what an
     interrupt or a consumer that stops would lose is written, and the lock is gone.
@@ -73,9 +85,15 @@ class Keeper:
     """
 
     def __init__(
-        self, path: Path | None, live: dict[str, Tensor], settings: dict, every: float
+        self,
+        path: Path | None,
+        live: dict[str, Tensor],
+        settings: dict,
+        every: float,
+        about: dict,
     ):
         self.path, self.live, self.settings, self.every = path, live, settings, every
+        self.about = about
         self.done, self.kept = 0, 0  # updates: made, and in the file
         self.seconds = 0.0
         self.whole = threading.RLock()  # held during an update
@@ -135,7 +153,7 @@ class Keeper:
 
     def write(self) -> None:
         record = {"settings": self.settings, "step": self.done, "seconds": self.seconds}
-        write_tensors(self.path, self.live, record)
+        write_tensors(self.path, self.live, {**record, "about": self.about})
         self.kept, self.saved = self.done, self.seconds
 
     def first_nan(self) -> int | None:
