@@ -366,14 +366,14 @@ TRAIN_EXAMPLES = """\
   python -m lesson_utils train --from my/pets --minutes 30 --out longer.safetensors
 """
 SAMPLE_EXAMPLES = """\
-  python -m lesson_utils sample --n-samples 100 --guidance 2 --save-dir sprites
-  python -m lesson_utils sample --checkpoint mnist --save-dir digits --prompts seven ""
-  python -m lesson_utils sample --again sprites/run.json --save-dir the-same
+  python -m lesson_utils sample --n-samples 100 --guidance 2 --gif --save-dir samples
+  python -m lesson_utils sample --checkpoint mnist --prompts 7 "" --save-dir sevens
+  python -m lesson_utils sample --again samples/run.json --save-dir samples-again
 """
 EVALUATE_EXAMPLES = """\
   python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1
   python -m lesson_utils evaluate --checkpoint my/pets --guidance 1,2 --steps 20
-  python -m lesson_utils evaluate --checkpoint mine.safetensors --dataset sprites
+  python -m lesson_utils evaluate --checkpoint mine --dataset sprites --steps 20
 """
 CARD_EXAMPLES = """\
   python -m lesson_utils card --checkpoint sprites

@@ -13,7 +13,8 @@ import pytest
 import torch
 from small import SCHEDULE, small_data, small_folder, small_model
 
-from lesson_utils import Schedule, cli, draw_archetype, load, save
+from lesson_utils import Schedule, cli, draw_archetype, load, runs, save
+from lesson_utils import data as sources
 from lesson_utils.cli import main
 from lesson_utils.quality import card, experiment, inversion
 from lesson_utils.quality import judge as judging
@@ -77,6 +78,78 @@ def test_help_teaches_by_examples_that_can_be_typed(command, capsys):
         python, m, package, *arguments = shlex.split(example)
         assert (python, m, package) == ("python", "-m", "lesson_utils")
         assert cli.parser().parse_args(arguments).command == command
+
+
+SMALLER = {
+    "train": "--batch-size 4 --device cpu",
+    "sample": "--n-samples 4 --batch-size 2 --device cpu",
+    "evaluate": "--n-samples 10 --device cpu",
+    "card": "--inversions 4 --device cpu",
+}
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A project with two small data sets, their checkpoints, and a reader's images."""
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "checkpoints"
+    for module in ("cli", "runs", "checkpoint", "quality.card", "quality.report"):
+        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", home)
+    monkeypatch.setattr(judging, "JUDGES", home / "judges")
+    monkeypatch.setattr(cli, "judge_for", partial(judge_for, steps=3))
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(runs, "STATES", tmp_path / "states")
+    few = {"width": 16, "steps": 3}
+    monkeypatch.setattr(runs, "SMALL_RUN", few)
+    monkeypatch.setattr(runs, "LARGE_RUN", few)
+    monkeypatch.setattr(runs, "steps_in", lambda *of: 3)
+    short = Experiment(steps=2, eta=0, guidance=(1, 2), n_samples=12)
+    monkeypatch.setattr(card, "GUIDED", dict.fromkeys(("sprites", "mnist"), short))
+    monkeypatch.setattr(card, "table_experiments", lambda n: [short])
+    monkeypatch.setattr(inversion, "PAPER", {2: 0.014})
+    marks = ""
+    for name, channels, classes in (("sprites", 3, 5), ("mnist", 1, 10)):
+        names, shape = tuple("0123456789"[:classes]), (channels, 8, 8)
+        data = small_data(40, shape, classes)._replace(names=names)
+        for sets in ("SOURCES", "UNSEEN"):
+            table_of_sets = getattr(sources, sets)
+            monkeypatch.setitem(table_of_sets, name, lambda data=data: data)
+        judge = Judge(channels, names, width=8).eval()
+        judge.real = reference(judge.seen(data.x)[0])
+        path = home / f"judges/{name}.safetensors"
+        save_judge(path, judge, unseen=30, accuracy=0.5)
+        model, schedule = small_model(channels, classes), Schedule.linear(20)
+        record = {"data": f"{name}, 40 images", "steps": 3, "images_seen": 12}
+        record.update(settings={"batch_size": 4}, machine="mine", seconds=60)
+        record.update(loss=0.5, loss_curve=[1.0, 0.5])
+        save(home / f"{name}.safetensors", model, schedule, names, shape, **record)
+        for part in (name, f"{name} judged", f"{name} inverted"):
+            marks += f"<!-- {part} -->\n<!-- /{part} -->\n"
+    (home / "README.md").write_text(marks, encoding="utf-8")
+    digits = card.subject("mnist", load("mnist"))
+    for _ in card.measure_inversion(digits, 4):  # it ships
+        pass
+    for image in small_folder(tmp_path / "my/pets").glob("*/*.png"):
+        shutil.copy(image, image.with_stem(f"{image.stem} again"))
+    return tmp_path
+
+
+def test_the_examples_of_help_run(shop, capsys):
+    """All of them, one after the other, as a reader may; only smaller."""
+    for command, (_, _, examples) in cli.COMMANDS.items():
+        for example in examples.strip().splitlines():
+            _, _, _, *arguments = shlex.split(example)
+            smaller = SMALLER.get(command, "")
+            if "--again" in arguments:
+                smaller = "--device cpu"
+            assert main([*arguments, *smaller.split()]) == 0, example
+    written = {path.name for path in shop.iterdir()}
+    new = "mine.safetensors longer.safetensors samples samples-again sevens digits mine"
+    assert written > {*new.split()}
+    for path in (shop / "samples").glob("*.*g*"):  # images and the film
+        assert path.read_bytes() == (shop / "samples-again" / path.name).read_bytes()
+    said = capsys.readouterr()
+    assert said.err == "" and '"images": [' in said.out
 
 
 USAGE = {
