@@ -288,7 +288,8 @@ def test_what_a_reader_does_is_ignored_by_git():
         made.append(f"work/{name}")
     made += ["films/a.gif", "saved/a.gif", "lessons/films/05_ddim.gif"]
     made += [f"checkpoints/{x}pets-3fa2c1.safetensors" for x in ("", "judges/", ".")]
-    made += ["mine.safetensors", "checkpoints/.sprites.safetensors.lock"]
+    made += ["checkpoints/pets-longer.safetensors", "mine.safetensors"]
+    made += ["checkpoints/.sprites.safetensors.lock"]
     asked = subprocess.run(
         ["git", "check-ignore", "--no-index", "--stdin"],
         cwd=lessons.ROOT,
