@@ -201,7 +201,7 @@ def test_all_the_labels_of_a_context_count(path, kinds, counts, ignorant):
     c = kinds.repeat_interleave(torch.tensor(counts), 0)
     noise = 0.1 * lu.initial_noise(40, (1, 8, 8))
     data = lu.Pictures((painted(c) + noise).clamp(-1, 1), c, ("a", "b"))
-    judge = quick_judge(data, 200)
+    judge, _ = quick_judge(data, 200)
     assert judge.several == (kinds is KINDS) and judge.accuracy(data.x, c) == 1
     experiment = Experiment(steps=2, eta=0, n_samples=40)
     found = {}
@@ -218,11 +218,19 @@ def test_all_the_labels_of_a_context_count(path, kinds, counts, ignorant):
     assert found["first"]["by_class"][1] == 0
 
 
-def test_data_without_classes_are_not_judged(judge, path):
+def test_of_data_without_classes_time_and_neighbours_are_left(judge, checkpoint, path):
     model = small_model(1, 0)
     bare = lu.Checkpoint(model, lu.Schedule.linear(8), (), (1, 8, 8), {})
-    with pytest.raises(ValueError, match="^checkpoint: one of data with classes"):
-        evaluate(bare, judge, ONE, path, DATA._replace(c=DATA.c[:, :0], names=()))
+    data = DATA._replace(c=DATA.c[:, :0], names=())
+    *_, result = evaluate(bare, None, ONE, path, data)
+    [cell] = result["cells"]
+    left = {"n", "seconds", "evaluations", "nearest_median", "copies"}
+    assert set(cell) == {*vars(Sampling(2)), *left} and result["judge"] is None
+    assert result == ex.read_result(path) and 0 < cell["nearest_median"] < 2
+    with pytest.raises(ValueError, match="^judge: None without classes is needed"):
+        evaluate(bare, judge, ONE, path, data)
+    with pytest.raises(ValueError, match="^judge: one of images .* and 3 classes"):
+        evaluate(checkpoint, None, ONE, path, DATA)
 
 
 # Killed and resumed

@@ -265,8 +265,24 @@ def test_where_no_judge_ships_one_is_trained(tmp_path, monkeypatch):
     assert judge.real.n == 300
     distance = frechet_distance(judge.seen(known.x)[0], judge.real)
     assert distance == pytest.approx(0, abs=1e-3)
-    again = judge_for(tmp_path / "pets", steps=30)  # an evaluation can go on with it
+    # An evaluation can go on with it, whether it is trained again or was kept.
+    again, record = judging.quick_judge(known, 30)
     assert torch.equal(again.head.weight, judge.head.weight)
+    save_judge(tmp_path / "judge.safetensors", again, **record)
+    kept, record = load_judge(tmp_path / "judge.safetensors")
+    assert torch.equal(kept.head.weight, judge.head.weight)
+    _, rest = judging.four_fifths(known.c)
+    assert record["unseen"] == len(rest) == 60
+    assert record["accuracy"] == judge.accuracy(known.x[rest], known.c[rest])
+
+
+def test_a_quick_judge_is_tried_on_a_fifth_of_each_kind():
+    c = torch.eye(3).repeat_interleave(torch.tensor([20, 5, 10]), 0)
+    learned, kept = judging.four_fifths(c)
+    assert sorted([*learned.tolist(), *kept.tolist()]) == list(range(35))
+    assert c[kept].sum(0).tolist() == [4, 1, 2]
+    data = small_data(4)  # too few for a fifth
+    assert judging.quick_judge(data, 1)[1]["accuracy"] is None
 
 
 def test_a_judge_fits_the_checkpoint_whose_samples_it_judges(tmp_path, monkeypatch):
@@ -291,6 +307,10 @@ def test_a_judge_fits_the_checkpoint_whose_samples_it_judges(tmp_path, monkeypat
     third = small_checkpoint()._replace(context=("a", "c"))
     assert judge_for("pets", third, steps=2).width == 32
     assert judge_for("pets").width == 8
+    save_judge(judge_path("pets"), own, fingerprint="1")  # of what was there then
+    for then, width in (("1", 8), ("2", 32)):
+        like = small_checkpoint()._replace(meta={"fingerprint": then})
+        assert judge_for("pets", like, steps=2).width == width
     old = Judge(1, data[8].names, 8).eval()  # does not say the size
     old.real = own.real
     save_judge(judge_path("pets"), old)

@@ -91,7 +91,9 @@ class Experiment:
         return list(dict.fromkeys(Sampling(*each) for each in every))
 
 
-def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) -> dict:
+def figures(
+    judge: Judge | None, x: Tensor, c: Tensor, data: Pictures | None = None
+) -> dict:
     """All that the judge says of images x (N,C,H,W), asked for by c (N,K).
 
     data: what the model was trained on, for the figures that compare with it image by
@@ -100,9 +102,12 @@ def figures(judge: Judge, x: Tensor, c: Tensor, data: Pictures | None = None) ->
     it, as `Judge.right` has it; by_class: that of those for which the class was asked.
     classifier_score: None where an image may show several classes. Intervals: 95 %, of
     the FCD by resampling within each kind of context, of the label accuracy Wilson's.
+    judge: None for images without classes: the nearest neighbours alone are left.
     ValueError as the metrics.
     """
     n, x, c = len(x), x.cpu(), c.cpu()
+    if judge is None:
+        return {"n": n, **neighbourhood(x, data)}
     asked = judge.asked_for(c)
     _, kinds = distinct(asked)
     features, logits = judge.seen(x)
@@ -134,11 +139,18 @@ def beside(features: Tensor, x: Tensor, judge: Judge, data: Pictures) -> dict:
     size = min(200, n, len(real_features))
     kernel = kernel_distance(features, real_features, 100, size)
     precision, recall = precision_recall(features, real_features)
-    _, distance = nearest(x, data.x)
     return {
         "kernel_distance": [*kernel],
         "precision": precision,
         "recall": recall,
+        **neighbourhood(x, data),
+    }
+
+
+def neighbourhood(x: Tensor, data: Pictures) -> dict:
+    """How near images (N,C,H,W) are to the training images nearest to them."""
+    _, distance = nearest(x, data.x)
+    return {
         "nearest_median": float(distance.median()),
         "copies": float((distance < COPY).double().mean()),
     }
@@ -166,14 +178,14 @@ def sampled(
 
 @checked(
     checkpoint=instance(Checkpoint, "a Checkpoint, as load gives,"),
-    judge=instance(Judge, "a Judge, as judge_for gives,"),
+    judge=optional(instance(Judge, "a Judge, as judge_for gives, or None,")),
     experiment=instance(Experiment, "Experiment(…)"),
     data=instance(Pictures, "Pictures(x, c, names), as dataset gives,"),
     unseen=optional(instance(Pictures, "Pictures(x, c, names), or None,")),
 )
 def evaluate(
     checkpoint: Checkpoint,
-    judge: Judge,
+    judge: Judge | None,
     experiment: Experiment,
     path: str | Path,
     data: Pictures,
@@ -182,13 +194,15 @@ def evaluate(
 ) -> Iterator[dict]:
     """Judge n samples of each cell; yields the result so far for each sampler step.
 
-    path: a JSON file of the result, written after each cell: those that it holds
-    already are not sampled again. A run that was killed goes on at the last batch, kept
-    beside it. data: the training data, in whose shares its contexts are asked for;
-    unseen: others of their kind, the floor. about: what else the file should say, and
-    must say if it is there, such as the machine. Seconds are n times the median over
-    batches of the time an image took, with nothing but the sampler inside; on a CPU
-    those in which this program's first thread ran, so that other programs do not count.
+    judge: None for a checkpoint without classes, of which only the time and the nearest
+    training images are measured. path: a JSON file of the result, written after each
+    cell: those that it holds already are not sampled again. A run that was killed goes
+    on at the last batch, kept beside it. data: the training data, in whose shares its
+    contexts are asked for; unseen: others of their kind, the floor. about: what else
+    the file should say, and must say if it is there, such as the machine. Seconds are n
+    times the median over batches of the time an image took, with nothing but the
+    sampler inside; on a CPU those in which this program's first thread ran, so that
+    other programs do not count.
     Raises ValueError, at the call, for cells that make no sense, a judge or data of
     other images, and a path with results of another model, judge, number or seed.
     """
@@ -196,7 +210,7 @@ def evaluate(
     plan = planned(checkpoint, judge, experiment, path, data, unseen, about)
 
     def loop() -> Iterator[dict]:
-        if unseen is not None and "floor" not in plan.result:
+        if judge and unseen is not None and "floor" not in plan.result:
             some = like_those(judge.asked_for(unseen.c), judge.asked_for(plan.c))
             floor = figures(judge, unseen.x[some], unseen.c[some], data)
             plan.result["floor"] = floor
@@ -225,7 +239,7 @@ class Plan(NamedTuple):
     """
 
     checkpoint: Checkpoint
-    judge: Judge
+    judge: Judge | None
     data: Pictures
     cells: list[Sampling]
     c: Tensor
@@ -240,12 +254,7 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
     K, n = len(checkpoint.context), experiment.n_samples
     if path.suffix != ".json":
         refuse("path", "a path that ends in .json", str(path))
-    if not K:
-        refuse("checkpoint", "one of data with classes", "a model without context")
-    known = judge.image_shape or (judge.in_channels, *checkpoint.image_shape[1:])
-    if known != tuple(checkpoint.image_shape) or len(judge.names) != K:
-        what = f"one of images {tuple(checkpoint.image_shape)} and {K} classes"
-        refuse("judge", what, f"one of {known} and {len(judge.names)}")
+    judge_fits(judge, checkpoint)
     shape = " ".join(map(str, checkpoint.image_shape))
     tensor(f"N {shape}")("data.x", data.x)
     tensor(f"{len(data.x)} {K}", span=FINITE)("data.c", data.c)
@@ -262,7 +271,7 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
         "n": n,
         "seed": experiment.seed,
         "model": digest(checkpoint.model),
-        "judge": digest(judge),
+        "judge": digest(judge) if judge else None,
         "data": fingerprint(data.x[:100])[-16:],
         **about,
     }
@@ -270,6 +279,19 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
     c = in_shares(data.c, n)
     cells, seed = experiment.cells(), experiment.seed
     return Plan(checkpoint, judge, data, cells, c, seed, path, made_of, result)
+
+
+def judge_fits(judge: Judge | None, checkpoint: Checkpoint) -> None:
+    """ValueError unless the judge knows the checkpoint's images and classes."""
+    shape, K = tuple(checkpoint.image_shape), len(checkpoint.context)
+    what = f"one of images {shape} and {K} classes" if K else "None without classes"
+    if judge is None and K:
+        refuse("judge", what, None)
+    if judge is None:
+        return
+    known = judge.image_shape or (judge.in_channels, *shape[1:])
+    if known != shape or len(judge.names) != K:
+        refuse("judge", what, f"one of {known} and {len(judge.names)}")
 
 
 def digest(model: nn.Module) -> str:
@@ -282,6 +304,8 @@ def in_shares(c: Tensor, n: int) -> Tensor:
 
     Evenly instead of at random: a distance of few images is mostly one of shares.
     """
+    if not c.shape[1]:
+        return c.new_zeros(n, 0)
     rows, number = distinct(c)
     shares = number.bincount().cumsum(0) / len(c)
     wanted = torch.searchsorted(shares, (torch.arange(n) + 0.5) / n)
@@ -364,6 +388,11 @@ def cell_of(record: dict) -> Sampling:
     return Sampling(record["steps"], record["eta"], record["guidance"], spacing)
 
 
+def was_judged(result: dict) -> bool:
+    """Whether there was a judge: none for images without classes."""
+    return result.get("judge", "") is not None
+
+
 def read_result(path: str | Path, made_of: dict | None = None) -> dict:
     """What evaluate wrote to path; ValueError if it is none, or of something else.
 
@@ -373,11 +402,14 @@ def read_result(path: str | Path, made_of: dict | None = None) -> dict:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(result["cells"], list):
             raise TypeError("cells must be a list")
+        judged = was_judged(result)
+        found = ("fcd", "label_accuracy") if judged else ("nearest_median", "copies")
         for record in result["cells"]:
             cell_of(record)
-            for key in ("n", "seconds", "fcd", "label_accuracy"):
+            for key in ("n", "seconds", *found):
                 real("(-inf, inf)")(key, record[key])
-            numbers("fcd_interval", record["fcd_interval"])
+            if judged:
+                numbers("fcd_interval", record["fcd_interval"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
     other = [key for key in made_of or {} if result.get(key) != made_of[key]]
