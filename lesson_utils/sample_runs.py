@@ -18,6 +18,7 @@ from . import gallery
 from .gif import gif
 from .samples import Job, SampleSettings, device_of, inputs, passes, words_of
 from .support.checked import refuse
+from .support.device import machine
 from .support.files import fingerprint, located, write_json
 from .support.words import counted
 from .viz import pixels, progress, wide
@@ -82,7 +83,7 @@ def as_pixels(x: Tensor, start: int) -> np.ndarray:
     wrong = (~x.isfinite()).flatten(1).any(1).nonzero()
     if len(wrong):
         number = start + int(wrong[0])
-        raise FloatingPointError(f"image {number}: no finite number; is T long enough?")
+        raise FloatingPointError(f"image {number}: the network gives no finite number")
     return pixels(x)[..., : x.shape[1]]
 
 
@@ -152,20 +153,21 @@ def asked_again(chosen: argparse.Namespace) -> tuple[SampleSettings, dict]:
 
 def refuse_other(job: Job, record: dict, path: Path) -> None:
     """ValueError unless the record at path is of the same checkpoint, data and device;
-    says so if it is from another machine, whose last bits may differ.
+    says so if it is from another machine, which may round in another way.
     """
     here = made_of(job)
     other = [key for key in here if record.get(key) != here[key]]
     if other:
         why = f"made of other {', '.join(other)}; they must be the same"
         raise ValueError(f"--again: {path} was {why}")
-    if record.get("versions") != versions():
-        print(f"{path}: made by {record.get('versions')}; here pixels may differ")
+    then = [record.get("machine"), record.get("versions")]
+    if then != [machine(device_of(job)), versions()]:
+        print(f"{path}: from {then[0]}; here a pixel may differ by a grey level")
 
 
 def made_of(job: Job) -> dict:
     """What the images of a job depend on, as run.json says it; not their number."""
-    data = job.data and fingerprint(job.data.x[: job.n], job.c[: job.n])
+    data = job.data and fingerprint(job.data.x, job.data.c)
     settings = asdict(job.settings)
     del settings["n_samples"]
     weights = job.checkpoint.model.state_dict().values()
@@ -179,7 +181,9 @@ def made_of(job: Job) -> dict:
     return json.loads(json.dumps(found))
 
 
-def into_folder(job: Job, folder: Path, about: dict, resume: bool, overwrite: bool):
+def into_folder(
+    job: Job, folder: Path, about: dict, resume: bool = False, overwrite: bool = False
+) -> dict:
     """Sample a job into a folder, with a bar, or what it lacks; gives its record.
 
     about: what else run.json says. Raises as `gallery.opened` does, and ValueError for
@@ -189,6 +193,8 @@ def into_folder(job: Job, folder: Path, about: dict, resume: bool, overwrite: bo
         asked, known = job.settings.n_samples, record.get("n_samples", 0)
         if asked < known:
             refuse("--n-samples", f"{known} or more, as there are in {folder},", asked)
+        if asked > known:
+            (folder / gallery.FILM).unlink(missing_ok=True)  # of fewer images
         total = images_lacking(job, folder)
         if total < job.n:
             print(f"{folder}: {counted(job.n - total, 'image')} of {job.n:,} are there")

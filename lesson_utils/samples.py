@@ -82,9 +82,11 @@ class SampleSettings:
         "sample, interpolate (rows between two latents or two prompts) or reconstruct "
         "(images to latents and back)",
     ] = "sample"
-    n_samples: Annotated[int, whole(1, 10**6), "images; of --mode interpolate rows"] = (
-        16
-    )
+    n_samples: Annotated[
+        int,
+        whole(1, 10**6),
+        "images; in --mode interpolate rows, in --mode reconstruct at most so many",
+    ] = 16
     seed: Annotated[int, seed_rule, "of the noise"] = 0
     sampler: Annotated[str, choice(*SAMPLERS), " or ".join(SAMPLERS)] = "ddim"
     steps: Annotated[
@@ -108,8 +110,9 @@ class SampleSettings:
     batch_size: Annotated[
         int,
         whole(1, 10**5),
-        "images at a time. Another size changes no pixel by more than a grey level",
-    ] = 64
+        "images at a time, on a GPU rather 500. Another size changes no pixel by more "
+        "than a grey level",
+    ] = 32
     n_interpolate: Annotated[
         int | None, optional(whole(2, 100)), "images of a row, default 16"
     ] = None
@@ -365,7 +368,7 @@ def words_of(job: Job, number: int, kind: str) -> str:
             return in_words(torch.lerp(job.c[0], job.c[1], float(w)), job)
     c = job.c[turn % len(job.c)]
     text = job.words[turn % len(job.c)] if job.words else in_words(c, job)
-    return text.strip() or "no context"
+    return " ".join(text.split()) or "no context"
 
 
 def in_words(c: Tensor, job: Job) -> str:
