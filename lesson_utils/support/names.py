@@ -39,9 +39,9 @@ def as_weight(number: str) -> float:
 def class_names(name: str, value: object, call: Call | None = None) -> Sequence[str]:
     """The rule for class names that a prompt can tell apart, in a list or tuple.
 
-    They differ in more than case, spaces, hyphens and underscores; none is a weight
-    such as "0.5", begins with "*", or begins as a prompt for another class does: "a + b" beside "a".
-    So `parse` reads whatever `describe` writes.
+    They differ in more than case, spaces, hyphens and underscores. None is a weight
+    such as "0.5", begins with "*", or begins as a prompt for another class does, as
+    "a + b" beside "a". So `parse` reads whatever `describe` writes.
     """
     several = isinstance(value, Sequence) and not isinstance(value, str)
     if not several or not all_texts(value):
