@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Annotated
 
@@ -446,6 +447,8 @@ def test_flags_come_from_the_types_of_the_fields():
         colour: Annotated[str | None, text, "behind"] = None
         size: Annotated[int | None, kinds.optional(whole(4)), "of images"] = None
         grey: Annotated[bool | None, kinds.optional(kinds.flag), "one channel"] = None
+        eta: Annotated[float | str, each(real("[0, 1]")), "or a name"] = 0.0
+        prompts: Annotated[Sequence[str] | None, row_of_texts, "with commas"] = None
 
     options = flags.OneLineParser(prog="plan")
     flags.add_settings(options, Plan)
@@ -453,6 +456,8 @@ def test_flags_come_from_the_types_of_the_fields():
     given = "--steps 5,6 --names 1,cat,007 --colour 000000 --size 8 --grey".split()
     made = flags.made(Plan, options.parse_args(given))
     assert made == Plan((5, 6), ("1", "cat", "007"), "000000", 8, True)
+    made = flags.made(Plan, options.parse_args(["--prompts", "a, b", "7", "--eta=1"]))
+    assert made.prompts == ("a, b", "7") and made.eta == (1.0,)
     base = flags.made(Plan, options.parse_args(["--size=12"]), size=4, colour="red")
     assert (base.size, base.colour) == (12, "red")
     with pytest.raises(ValueError, match="^--size: a whole number of 4 or more"):
