@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ from .support.files import (
     write_bytes,
 )
 from .support.flags import OneLineParser, add_settings, made, number, printable
+from .support.processes import is_main, launched, meeting
 from .training import Settings
 from .viz import progress
 
@@ -49,11 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     printable()
     chosen = parser().parse_args(arguments)
     try:
-        chosen.run(chosen)
+        if launched() and chosen.command not in MANY:
+            raise ValueError(f"{chosen.command}: start it without a launcher")
+        with meeting(cpu=best_device() == "cpu" or chosen.device == "cpu"):
+            chosen.run(chosen)
     except (ValueError, OSError, FloatingPointError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if not is_main():
+            return 130
         kept = " and ".join(str(path) for path in chosen.keeps if path.exists())
         how = f"{chosen.again_by} goes on from {kept}" if kept else "nothing was kept"
         print(f"\nstopped; {how}", file=sys.stderr)
@@ -81,7 +88,8 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         # The files that a stopped run goes on from, and by what.
-        options.set_defaults(run=run, keeps=[], again_by="the same command")
+        usual = {"again_by": "the same command", "device": None}
+        options.set_defaults(run=run, keeps=[], **usual)
         add_flags(options)
     return every
 
@@ -143,8 +151,10 @@ def run_train(chosen: argparse.Namespace) -> None:
     out, state = runs.places(chosen)
     chosen.keeps.append(state)
     device = device_of(chosen)
-    with locked(out):
-        runs.refuse_to_replace(out, chosen)
+    with ExitStack() as held:
+        if is_main():
+            held.enter_context(locked(out))
+            runs.refuse_to_replace(out, chosen)
         runs.run(chosen, runs.work_of(chosen, device), out, state)
 
 
@@ -398,3 +408,4 @@ COMMANDS = {
     "export": (export_flags, run_export, EXPORT_EXAMPLES),
     "info": (info_flags, run_info, INFO_EXAMPLES),
 }
+MANY = ("train",)  # that several processes can share

@@ -34,6 +34,7 @@ from .support.files import (
     write_bytes,
 )
 from .support.flags import made
+from .support.processes import agreed, count, is_main, main_first
 from .support.state import read_state
 from .training import Settings, Update, train
 from .unet import ContextUnet
@@ -89,8 +90,9 @@ def run(chosen: argparse.Namespace, work: Work, out: Path, state: Path) -> None:
         seen = previewed(updates, chosen.preview_every, folder, work)
         for update in progress(seen, settings.steps - done, title):
             last_update = update
-    write_trained(out, last_update, work, settings, chosen.start)
-    state.unlink(missing_ok=True)
+    if is_main():
+        write_trained(out, last_update, work, settings, chosen.start)
+        state.unlink(missing_ok=True)
 
 
 def trained_on(chosen: argparse.Namespace) -> str:
@@ -133,7 +135,8 @@ def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
     start = load(chosen.start, device) if chosen.start else None
     schedule = start.schedule if start else Schedule.linear()
     reading = asdict(made(sources.Reading, chosen))
-    data = sources.dataset(chosen.dataset, like=start, **reading)
+    with main_first():  # it may have to be fetched
+        data = sources.dataset(chosen.dataset, like=start, **reading)
     usual = SMALL_RUN if data.x[0, 0].numel() <= LARGE else LARGE_RUN
     width = usual["width"] if chosen.width is None else chosen.width
     if start:
@@ -149,14 +152,14 @@ def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
 def plan(chosen: argparse.Namespace, work: Work, state: Path) -> tuple[int, Settings]:
     """How many updates are done already, and the settings for all of them."""
     done, base = 0, {"steps": work.usual["steps"]}
-    if state.exists():
-        _, record = read_state(state)
+    record = agreed(read_state(state)[1] if is_main() and state.exists() else None)
+    if record:
         done, stored = record["step"], record["settings"]
         base = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
         print(f"{state}: goes on after update {done:,} of {base['steps']:,}")
     elif chosen.minutes is not None:
         trial = made(Settings, chosen, steps=1000)
-        base["steps"] = steps_in(60 * chosen.minutes, work, trial)
+        base["steps"] = agreed(steps_in(60 * chosen.minutes, work, trial))
     return done, made(Settings, chosen, **base)
 
 
@@ -173,7 +176,7 @@ def steps_in(seconds: float, work: Work, settings: Settings) -> int:
 def previewed(updates, every: int | None, folder: Path, work: Work) -> Iterator[Update]:
     """The same updates; after each so many, a sheet of samples is in the folder."""
     for update in updates:
-        if every and update.step % every == 0:
+        if every and update.step % every == 0 and is_main():
             write_bytes(folder / f"{update.step:06}.png", preview(update.ema, work))
         yield update
 
@@ -197,10 +200,10 @@ def write_trained(
 ) -> None:
     """Save what training gave, with its record, and say so."""
     data, earlier = work.data, work.start.meta if work.start else {}
-    record = {
-        "data": f"{work.name}, {len(data.x):,} images",
-        "machine": machine(work.device),
-    }
+    where = machine(work.device)
+    if count() > 1:
+        where = f"{count()} processes, each with {where}"
+    record = {"data": f"{work.name}, {len(data.x):,} images", "machine": where}
     if work.start:
         record["from"] = {
             "file": checkpoint_file(start).name,

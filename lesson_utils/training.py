@@ -19,9 +19,11 @@ from .support.checked import (
     instance,
     optional,
     real,
+    refuse,
     whole,
 )
 from .support.files import fingerprint
+from .support.processes import count, shared
 from .support.rules import (
     a_generator,
     a_network,
@@ -172,11 +174,20 @@ def train_step(
     ema.update_parameters(model)
 
 
+def settings_for_all(name: str, value: object, call) -> Settings:
+    """Settings that leave no process without an image."""
+    settings = instance(Settings, "Settings(…)")(name, value, call)
+    if settings.batch_size < count():
+        what = f"{count()} or more, one for each process,"
+        refuse("batch_size", what, settings.batch_size)
+    return settings
+
+
 @checked(
     model=weights_rule,
     schedule=a_schedule,
     data=pictures_for,
-    settings=instance(Settings, "Settings(…)"),
+    settings=settings_for_all,
     state=state_path,
     save_seconds=real("[0, inf)"),
     start=optional(instance(str, "a text or None")),
@@ -198,9 +209,11 @@ def train(
     unfinished run of the same model, data and settings goes on, written every
     save_seconds until the last update, and when the run is stopped before it: Ctrl-C
     waits for the end of an update. start: what the model's weights are of, if they are
-    not fresh; a state must be of the same.
+    not fresh; a state must be of the same. Under `accelerate launch` the processes
+    share each batch, and all have the same weights; the main one has the state.
     Raises ValueError, at the call, for arguments that make no sense, or if another
-    training has the state; FloatingPointError if the loss is no finite number any more.
+    training has the state; FloatingPointError if the loss is no finite number any more;
+    ConnectionError if another process is lost.
     """
     model.to(memory_format=torch.channels_last)
     optimiser = Muon(model.parameters(), lr=settings.learning_rate)
@@ -218,12 +231,13 @@ def train(
         "alpha_bar": schedule.alpha_bar.tolist(),
     }
     keeper = Keeper(state, live, made_of, save_seconds, about)
+    network = shared(model)
 
     def loop() -> Iterator[Update]:
         with keeper:
             for step in range(keeper.done, settings.steps):
                 with keeper.update():
-                    loss = one_loss(model, schedule, data, settings, step)
+                    loss = one_loss(network, schedule, data, settings, step)
                     peak, warmup = settings.learning_rate, settings.warmup
                     rate = learning_rate(step, settings.steps, peak, warmup)
                     train_step(model, ema, optimiser, loss, rate)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .files import locked, read_tensors, write_tensors
+from .processes import agreed, is_main, spread
 
 LARGEST_STATE = 16 * 2**30  # bytes; a state has 8 times those of its checkpoint
 LOOK = 50  # after so many updates it is seen whether all losses are numbers
@@ -69,6 +70,8 @@ def load_state(path, live: dict[str, Tensor], settings: dict) -> tuple[int, floa
     return record["step"], record["seconds"]
 
 
+# What ends a run between two updates; a lost process is noticed before weights move.
+CUT = KeyboardInterrupt | GeneratorExit | ConnectionError
 HERE = WeakValueDictionary()  # path -> the Keeper of this process that has it
 
 
@@ -80,7 +83,9 @@ class Keeper:
     what else is written, for those who sample from a state.
     done, seconds: updates so far, and the time they took, in all runs. Each update is
     made inside `update`, and all of them inside `with keeper`, after which what an
-    interrupt or a consumer that stops would lose is written, and the lock is gone.
+    interrupt, a lost process or a consumer that stops would lose is written, and the
+    lock is gone. Of several processes the main one has the file, and the others begin
+    with what it has.
     Raises ValueError if the file is of another run, or another training has it.
     """
 
@@ -92,24 +97,31 @@ class Keeper:
         every: float,
         about: dict,
     ):
-        self.path, self.live, self.settings, self.every = path, live, settings, every
+        self.path, self.live = path if is_main() else None, live
+        self.settings, self.every = settings, every
         self.about = about
         self.done, self.kept = 0, 0  # updates: made, and in the file
         self.seconds = 0.0
         self.whole = threading.RLock()  # held during an update
         self.held = ExitStack()
         self.over = False
-        if path is None:
-            return
-        place = os.path.realpath(path)
+        if self.path:
+            self.open()
+        self.done = agreed(self.done)
+        spread(live.values())
+        self.kept, self.saved = self.done, self.seconds
+
+    def open(self) -> None:
+        """Lock the file, and go on from what it holds."""
+        place = os.path.realpath(self.path)
         if place in HERE:
             HERE[place].leave()  # of a cell that is run again
         with ExitStack() as held:
-            held.enter_context(locked(path))
-            if path.exists():
-                self.done, self.seconds = load_state(path, live, settings)
+            held.enter_context(locked(self.path))
+            if self.path.exists():
+                found = load_state(self.path, self.live, self.settings)
+                self.done, self.seconds = found
             self.held = held.pop_all()
-        self.kept, self.saved = self.done, self.seconds
         HERE[place] = self
 
     def __enter__(self) -> "Keeper":
@@ -117,7 +129,7 @@ class Keeper:
         return self
 
     def __exit__(self, kind, problem, trace) -> None:
-        cut = kind is not None and issubclass(kind, KeyboardInterrupt | GeneratorExit)
+        cut = kind is not None and issubclass(kind, CUT)
         with interrupts_wait():
             self.leave(cut)
 
