@@ -23,10 +23,11 @@ from . import data as sources
 from . import gallery, runs, sample_runs, samples
 from .checkpoint import checkpoint_file, load
 from .export import export_diffusers
-from .quality import card, inversion
+from .quality import card
 from .quality.experiment import BATCH, Experiment, evaluate
 from .quality.judge import judge_for
-from .quality.report import chart, table
+from .quality.markdown import unjudged_tables
+from .quality.report import NO_JUDGE, chart, table
 from .support.checked import refuse, whole
 from .support.device import best_device, machine, usable
 from .support.files import (
@@ -243,10 +244,7 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     experiment = made(Experiment, chosen)
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
-    name = chosen.dataset or chosen.checkpoint
-    known = name in BUILT_IN or located(name).is_dir()
-    if chosen.dataset is None and not known:
-        refuse("--dataset", "the data that the checkpoint was trained on", None)
+    name = data_of(chosen)
     for steps in experiment.steps:
         whole(1, checkpoint.schedule.T)("--steps", steps)
     if chosen.out and chosen.out.suffix != ".json":
@@ -258,14 +256,26 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     called = label_of(checkpoint_file(chosen.checkpoint), CHECKPOINTS)
     out = located(chosen.out or RESULTS / f"{called}.json", "--out")
     chosen.keeps.append(out)
-    judge = judge_for(name, like=checkpoint)
+    judge = judge_for(name, like=checkpoint) if checkpoint.context else None
     about = {"machine": machine(device), "name": str(chosen.checkpoint)}
     work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
     title = f"{located(name).name} on {device}"
     *_, result = progress(work, sampler_steps(experiment), title)
+    if judge is None:
+        print(f"{NO_JUDGE}\n\n{unjudged_tables(result)}")
+        return
     write_bytes(out.with_suffix(".png"), chart(result, experiment.guidance[0]))
     for scale in experiment.guidance:
         print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
+
+
+def data_of(chosen: argparse.Namespace) -> str:
+    """What the checkpoint was trained on: --dataset, or its own name or folder."""
+    name = chosen.dataset or chosen.checkpoint
+    known = name in BUILT_IN or located(name).is_dir()
+    if chosen.dataset is None and not known:
+        refuse("--dataset", "the data that the checkpoint was trained on", None)
+    return name
 
 
 def sampler_steps(experiment: Experiment) -> int:
@@ -278,35 +288,33 @@ def sampler_steps(experiment: Experiment) -> int:
 
 
 def card_flags(options: argparse.ArgumentParser) -> None:
-    options.add_argument("--checkpoint", default="sprites", choices=BUILT_IN)
+    options.add_argument("--checkpoint", default="sprites", help="a name or a path")
+    options.add_argument("--dataset", help="that it was trained on; default: its name")
     add_settings(options, card.CardSettings)
     add_device(options)
 
 
 def run_card(chosen: argparse.Namespace) -> None:
-    """Measure what the model card of a shipped checkpoint says, and write it."""
+    """Measure what a model card says, and write it: of your own, beside its file."""
     settings = made(card.CardSettings, chosen)
     device = device_of(chosen)
-    who = card.subject(chosen.checkpoint, load(chosen.checkpoint, device))
+    checkpoint = load(chosen.checkpoint, device)
+    who = card.subject(chosen.checkpoint, checkpoint, data_of(chosen))
     parts = ("table", "guidance", "inversion")
     chosen.keeps.extend(who.file(f"{part}.json") for part in parts)
-    judge = card.ensure_judge(who)
-    if "table" in settings.parts:
-        for experiment in card.table_experiments(settings.n_samples):
-            work = card.measure(who, judge, experiment, "table")
-            run_to_end(work, sampler_steps(experiment), f"{who.name}, table")
-    if "guidance" in settings.parts:
-        experiment = card.GUIDED[who.name]
-        work = card.measure(who, judge, experiment, "guidance")
-        run_to_end(work, sampler_steps(experiment), f"{who.name}, guidance")
+    card.forget_others(who)
+    plans = card.experiments(who, settings)
+    judge = card.ensure_judge(who) if plans or not who.home else None
+    for what, experiment in plans:
+        work = card.measure(who, judge, experiment, what)
+        run_to_end(work, sampler_steps(experiment), f"{who.name}, {what}")
     if "inversion" in settings.parts:
         work = card.measure_inversion(who, settings.inversions)
-        cells = len(inversion.PAPER) * len(inversion.REFINE)
-        run_to_end(work, cells, f"{who.name}, inversion")
+        run_to_end(work, len(card.inversions(who)), f"{who.name}, inversion")
     if "images" in settings.parts:
         card.write_images(who)
-    card.write_card(who)
-    print("\n\n".join(card.sections(who).values()))
+    print(card.write_card(who))
+    print(f"wrote {who.page}")
 
 
 def run_to_end(work, total: int | None, title: str) -> None:
@@ -388,7 +396,7 @@ EVALUATE_EXAMPLES = """\
 CARD_EXAMPLES = """\
   python -m lesson_utils card --checkpoint sprites
   python -m lesson_utils card --checkpoint mnist --parts table,guidance
-  python -m lesson_utils card --checkpoint sprites --parts images
+  python -m lesson_utils card --checkpoint my/pets --n-samples 200
 """
 EXPORT_EXAMPLES = """\
   python -m lesson_utils export --to diffusers --checkpoint mnist digits

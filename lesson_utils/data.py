@@ -37,6 +37,7 @@ from .support.checked import (
 from .support.files import BUILT_IN, ROOT, fingerprint, located
 
 DATA = ROOT / "data"
+FEW = 1000  # images; fewer are memorised
 
 
 def sprites(n: int = 50_000, seed: int = 0) -> Pictures:

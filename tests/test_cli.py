@@ -106,6 +106,8 @@ def shop(tmp_path, monkeypatch):
     short = Experiment(steps=2, eta=0, guidance=(1, 2), n_samples=12)
     monkeypatch.setattr(card, "GUIDED", dict.fromkeys(("sprites", "mnist"), short))
     monkeypatch.setattr(card, "table_experiments", lambda n: [short])
+    monkeypatch.setattr(card, "own_experiments", lambda T, n: ([short], short))
+    monkeypatch.setattr(card, "quick_judge", partial(judging.quick_judge, steps=3))
     monkeypatch.setattr(inversion, "PAPER", {2: 0.014})
     marks = ""
     for name, channels, classes in (("sprites", 3, 5), ("mnist", 1, 10)):
@@ -156,7 +158,6 @@ USAGE = {
     "": "command",
     "frob": "invalid choice: 'frob'",
     "evaluate --frob 3": "--frob",
-    "card --checkpoint pets": "'pets'",
     "info": "checkpoint",
 }
 OPTIONS = {
@@ -179,6 +180,7 @@ OPTIONS = {
 }
 WRONG = [(command, word, "--help") for command, word in USAGE.items()]
 WRONG += [("card --parts=frob", "--parts: 'table' or", "")]
+WRONG += [("card --checkpoint pets", "no checkpoint 'pets'", "")]
 WRONG += [(f"evaluate {option}", word, "") for option, word in OPTIONS.items()]
 
 

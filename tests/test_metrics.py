@@ -14,6 +14,7 @@ from lesson_utils.quality.metrics import (
     interval,
     kernel_distance,
     nearest,
+    nearest_others,
     precision_recall,
     reference,
     share_interval,
@@ -259,3 +260,9 @@ def test_features_that_make_no_sense_are_refused(bad):
 def test_settings_that_make_no_sense_are_refused(call, match):
     with pytest.raises(ValueError, match=f"^{match}"):
         call(normal(9))
+
+
+def test_the_nearest_other_image_is_never_the_image_itself():
+    x = torch.tensor([0.0, 0.1, 0.5, 0.5]).view(4, 1, 1, 1).expand(4, 1, 4, 4)
+    found = nearest_others(x, torch.tensor([0, 2, 3]))
+    assert torch.allclose(found, torch.tensor([0.1, 0, 0]), atol=1e-6)

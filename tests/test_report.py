@@ -9,6 +9,7 @@ from small import small_checkpoint, small_data
 from lesson_utils import Schedule, initial_noise, load
 from lesson_utils.quality import card, inversion
 from lesson_utils.quality.inversion import errors, inversion_table, invert_all
+from lesson_utils.quality.markdown import inverted
 from lesson_utils.quality.report import chart, committed, table
 from lesson_utils.support.files import CHECKPOINTS
 
@@ -132,7 +133,7 @@ def test_the_papers_row_stands_beside_ours(few, tmp_path):
     assert lines[-1] == "| the paper, CIFAR-10 | 140 | 65 |"
     [ours] = [line for line in lines if line.startswith("| refine = 0 |")]
     assert float(ours.split("|")[2]) > float(ours.split("|")[3]) > 0
-    assert inversion_table(result) in card.inverted(result)
+    assert inversion_table(result) in inverted(result)
 
 
 # Cards
@@ -171,3 +172,12 @@ def test_the_images_of_a_card():
     assert card.contact_sheet(2, 5).shape == (128, 320, 3)
     meta = {"loss_curve": [3.0, 2.0, 1.0], "steps": 30}
     assert card.loss_curve(tiny()._replace(meta=meta)).startswith(b"\x89PNG")
+
+
+def test_the_loss_of_a_longer_training_stands_after_that_before(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(card, "plot", lambda curves, x, *_, **__: drawn.extend(x))
+    meta = {"loss_curve": [3.0, 2.0, 1.0], "steps": 2, "images_seen": 48}
+    meta |= {"settings": {"batch_size": 4}}  # 10 updates before
+    card.loss_curve(tiny()._replace(meta=meta))
+    assert drawn == [5, 10.5, 11.5]

@@ -1,9 +1,12 @@
 """Model cards: all that is measured of a checkpoint, as Markdown, charts and images.
 
-A card has parts, each between <!-- NAME --> marks of its Markdown file: the training
-record, what the judge says, and the way to the latents and back.
+A card says how a checkpoint was trained, what the judge says, and how exactly images
+come back from their latents. Of one that ships these are parts of
+checkpoints/README.md, each between its <!-- NAME --> marks. Any other checkpoint has a
+card of its own, in a folder beside it.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,21 +17,57 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, checkpoint_file
 from ..context import describe
-from ..data import Pictures, dataset, to_unit
+from ..data import FEW, Pictures, dataset, same_data, to_unit
 from ..noise import initial_noise
 from ..sampling import ddim, guide, last
 from ..sprites import draw_sprites
-from ..support.checked import checked, choice, each, whole
+from ..support.checked import checked, choice, each, refuse, whole
 from ..support.device import machine
-from ..support.files import CHECKPOINTS, ROOT, write_bytes, write_checksums
-from ..viz import grid, plot, sheet, small_png
-from .experiment import COPY, Experiment, Sampling, digest, evaluate, sampled
-from .inversion import inversion_table, invert_all
-from .judge import Judge, judge_path, load_judge, save_judge, train_shipped_judge
-from .metrics import nearest
-from .report import chart, committed, table
+from ..support.files import (
+    BUILT_IN,
+    CHECKPOINTS,
+    ROOT,
+    write_bytes,
+    write_checksums,
+    write_json,
+)
+from ..support.words import counted
+from ..viz import grid, plot, saved_png, sheet, small_png
+from .experiment import (
+    COPY,
+    Experiment,
+    Sampling,
+    digest,
+    evaluate,
+    neighbourhood,
+    sampled,
+)
+from .inversion import every_cell, invert_all
+from .judge import (
+    Judge,
+    judge_path,
+    knows_images_of,
+    load_judge,
+    quick_judge,
+    save_judge,
+    train_shipped_judge,
+)
+from .markdown import (
+    guidance_table,
+    guidance_words,
+    inverted,
+    inverted_tables,
+    judged,
+    judged_tables,
+    percent,
+    plain,
+    training_record,
+    unjudged_tables,
+)
+from .metrics import nearest, nearest_others, share_interval
+from .report import NO_JUDGE, chart, result_in
 
 PARTS = ("table", "guidance", "inversion", "images")
 
@@ -43,6 +82,9 @@ class CardSettings:
     inversions: Annotated[int, whole(2, 10_000), "images to invert"] = 200
 
 
+LEAST = 10  # images; fewer cannot be compared with
+OWN_STEPS = (10, 20, 50)
+SHOWN = 20  # steps of DDIM for the images of a card
 GUIDED = {
     "sprites": Experiment(steps=20, eta=0, guidance=(1, 1.5, 2, 3), n_samples=2000),
     "mnist": Experiment(steps=50, eta=0, guidance=(1, 2), n_samples=2000),
@@ -50,26 +92,56 @@ GUIDED = {
 
 
 class Subject(NamedTuple):
-    """Whose card it is: a checkpoint of this name, its data, others of their kind."""
+    """Whose card it is: a checkpoint of this name, its data, others of their kind.
+
+    unseen: None where the checkpoint has seen all there are. source: the data set, as
+    dataset takes it, if it is not called as the checkpoint. home: the folder of a card
+    of its own, None for a checkpoint that ships.
+    """
 
     name: str
     checkpoint: Checkpoint
     data: Pictures
-    unseen: Pictures
+    unseen: Pictures | None = None
+    source: str | Path | None = None
+    home: Path | None = None
 
     @property
     def device(self) -> torch.device:
         return next(self.checkpoint.model.parameters()).device
 
+    @property
+    def page(self) -> Path:
+        """The Markdown file that the card is, or is a part of."""
+        return (self.home or CHECKPOINTS) / "README.md"
+
     def file(self, what: str) -> Path:
-        """A file of the card: "table.json" is checkpoints/NAME_table.json."""
-        return CHECKPOINTS / f"{self.name}_{what}"
+        """Another file of the card, such as "table.json"."""
+        if self.home is None:
+            return CHECKPOINTS / f"{self.name}_{what}"
+        return self.home / what
 
 
-def subject(name: str, checkpoint: Checkpoint) -> Subject:
-    """The Subject of a shipped checkpoint."""
-    data = dataset(name, like=checkpoint)
-    return Subject(name, checkpoint, data, dataset(name, like=checkpoint, unseen=True))
+def subject(
+    name_or_path: str | Path, checkpoint: Checkpoint, source: str | Path | None = None
+) -> Subject:
+    """The Subject of a checkpoint that load finds by this name or path.
+
+    source: what it was trained on, as dataset takes it; None: the data of this name, or
+    in this folder. ValueError if it was trained on others.
+    """
+    file = checkpoint_file(name_or_path)
+    ships = file.parent == CHECKPOINTS and file.stem in BUILT_IN
+    if source is None:
+        source = file.stem if ships else name_or_path
+    data, unseen = dataset(source, like=checkpoint), None
+    if same_data(data, checkpoint) is False:
+        what = "the data that the checkpoint was trained on"
+        refuse("dataset", what, f"others: {source}")
+    if source in BUILT_IN:
+        unseen = dataset(source, like=checkpoint, unseen=True)
+    home = None if ships else file.with_name(f"{file.stem}_card")
+    return Subject(file.stem, checkpoint, data, unseen, source, home)
 
 
 # What is measured: each yields for the progress bar, and goes on where it was
@@ -84,7 +156,32 @@ def table_experiments(n: int) -> list[Experiment]:
     ]
 
 
-def measure(who: Subject, judge: Judge, experiment: Experiment, what: str) -> Iterator:
+def own_experiments(T: int, n: int) -> tuple[list[Experiment], Experiment]:
+    """The table and the guidance of a card of its own: of minutes, not hours."""
+    steps = tuple(S for S in OWN_STEPS if S <= T) or (T,)
+    full = [Experiment(steps=steps, eta=(0, 1), n_samples=n)]
+    usual = min(SHOWN, T)
+    return full, Experiment(steps=usual, eta=0, guidance=(1, 2), n_samples=n)
+
+
+def experiments(who: Subject, settings: CardSettings) -> list[tuple[str, Experiment]]:
+    """What to evaluate of the parts that were asked for, with the parts' names."""
+    T, n = who.checkpoint.schedule.T, settings.n_samples
+    if who.home is None:
+        full, guided = table_experiments(n), GUIDED[who.name]
+    else:
+        full, guided = own_experiments(T, n)
+    plans = [("table", experiment) for experiment in full]
+    if who.checkpoint.context:
+        plans.append(("guidance", guided))
+    if len(who.data.x) < LEAST:
+        return []
+    return [plan for plan in plans if plan[0] in settings.parts]
+
+
+def measure(
+    who: Subject, judge: Judge | None, experiment: Experiment, what: str
+) -> Iterator:
     """Evaluate an experiment into the card's JSON file of this name."""
     about = {"machine": machine(who.device), "name": who.name}
     path = who.file(f"{what}.json")
@@ -93,21 +190,53 @@ def measure(who: Subject, judge: Judge, experiment: Experiment, what: str) -> It
     )
 
 
+def inversions(who: Subject) -> list[tuple[int, int]]:
+    """Each refine and S that is measured; fewer of them on a card of its own."""
+    every = every_cell()
+    if who.home is None:
+        return every
+    most = min(max(OWN_STEPS), who.checkpoint.schedule.T)
+    return [(refine, S) for refine, S in every if most >= S and refine < 2]
+
+
 def measure_inversion(who: Subject, n: int) -> Iterator:
-    """Map n unseen images to latents and back."""
+    """Map n unseen images to latents and back, or training images if there are none."""
     about = {"name": who.name, "machine": machine(who.device)}
-    return invert_all(
-        who.checkpoint, who.unseen, n, who.file("inversion.json"), **about
-    )
+    data, path = who.unseen or who.data, who.file("inversion.json")
+    if who.home:
+        n = min(n, len(data.x))
+    return invert_all(who.checkpoint, data, n, path, inversions(who), **about)
 
 
-def ensure_judge(who: Subject) -> Judge:
-    """The judge of the data; trained, and written, where there is none."""
-    path = judge_path(who.name)
-    if not path.is_file():
-        judge, record = train_shipped_judge(who.name, who.data)
-        save_judge(path, judge, **record)
-    return load_judge(who.name)[0]
+def ensure_judge(who: Subject) -> Judge | None:
+    """The judge of the data; trained, and written, where there is none.
+
+    None for data without classes.
+    """
+    if who.checkpoint and not who.checkpoint.context:
+        return None
+    source = who.source or who.name
+    path = judge_path(source)
+    if path.is_file():
+        judge, record = load_judge(path)
+        if source in BUILT_IN or knows_images_of(judge, record, who.checkpoint):
+            return judge
+    if source in BUILT_IN:
+        judge, record = train_shipped_judge(source, who.data)
+    else:
+        judge, record = quick_judge(who.data)
+    save_judge(path, judge, **record)
+    return load_judge(path)[0]
+
+
+def forget_others(who: Subject) -> None:
+    """Remove what a card of its own says of an older network in the same file."""
+    for what in ("table", "guidance", "inversion", "nearest"):
+        path = who.file(f"{what}.json")
+        result = result_in(path, what) if who.home else None
+        if result and result.get("model") != digest(who.checkpoint.model):
+            path.unlink()
+            print(f"{path}: was of an older network of this name, and is removed")
 
 
 # Markdown
@@ -128,133 +257,8 @@ def fill(path: Path, name: str, text: str) -> None:
     write_bytes(path, new.encode())
 
 
-def percent(value: float) -> str:
-    return f"{value:.1%}"
-
-
-def span(cell: dict, figure: str, form: str) -> str:
-    """A figure with its interval, as Markdown."""
-    low, high = cell[f"{figure}_interval"]
-    return f"{cell[figure]:{form}} ({low:{form}} … {high:{form}})"
-
-
-def training_record(checkpoint: Checkpoint) -> str:
-    """How the checkpoint was trained, as a Markdown table."""
-    meta, ab = checkpoint.meta, checkpoint.schedule.alpha_bar
-    weights = sum(w.numel() for w in checkpoint.model.parameters())
-    batch = meta["settings"]["batch_size"]
-    rows = {
-        "data": meta["data"],
-        "weights": f"{weights:,}, width {checkpoint.model.width}",
-        "schedule": f"{len(ab) - 1} steps, √alpha_bar[T] = {ab[-1].sqrt():.4f}",
-        "updates": f"{meta['steps']:,} of {batch} images, "
-        f"{meta['images_seen']:,} in all",
-        "settings": ", ".join(f"{k} {v}" for k, v in meta["settings"].items()),
-        "loss": f"{meta['loss']} (mean of the last 1,000 updates)",
-        "time": f"{meta['seconds'] / 60:.0f} minutes",
-        "machine": meta["machine"],
-    }
-    lines = [f"| {key} | {value} |" for key, value in rows.items()]
-    return "\n".join(["| | |", "|---|---|", *lines])
-
-
-def judged(full: dict, guided: dict, names: tuple[str, ...], judge: dict) -> str:
-    """What the judge says of a table and of guidance, as Markdown."""
-    floor = full["floor"]
-    return "\n\n".join(
-        [
-            f"Of {judge['unseen']:,} unseen images the judge names "
-            f"{judge['accuracy']:.2%} rightly. The FCD of {floor['n']:,} unseen "
-            f"images, in the same shares of classes, is {span(floor, 'fcd', '.3f')}: "
-            "the floor.",
-            f"**Fréchet classifier distance** of {full['n']:,} samples, guidance 1:",
-            table(full),
-            "**Class asked for = class seen**:",
-            table(full, "label_accuracy", ".1%"),
-            f"**Seconds** for the {full['n']:,}:",
-            table(full, "seconds", ".1f"),
-            guidance_words(guided),
-            guidance_table(guided, names),
-            copies_words(guided),
-            f"Measured by `make card DATASET={full['name']}` on: {full['machine']}.",
-        ]
-    )
-
-
-def guidance_words(guided: dict) -> str:
-    """What stands above the table of guidance."""
-    near = guided["floor"]
-    return (
-        f"**Guidance**, {guided['n']:,} samples each (95 % intervals in brackets; the "
-        f"FCD of as many unseen images is {near['fcd']:.3f}, their precision "
-        f"{percent(near['precision'])}, recall {percent(near['recall'])}, classifier "
-        f"score {near['classifier_score']:.2f}):"
-    )
-
-
-def guidance_table(guided: dict, names: tuple[str, ...]) -> str:
-    """All figures of each guidance."""
-    lines = [
-        "| S | guidance | class seen | FCD | kernel distance × 1000 | precision "
-        f"| recall | classifier score | {' | '.join(names)} |",
-        "|---:|---:|---|---|---:|---:|---:|---:|" + "---:|" * len(names),
-    ]
-    for cell in guided["cells"]:
-        figures = [
-            f"{cell['steps']} | {cell['guidance']:g}",
-            span(cell, "label_accuracy", ".1%"),
-            span(cell, "fcd", ".3f"),
-            f"{1000 * cell['kernel_distance'][0]:.1f}",
-            percent(cell["precision"]),
-            percent(cell["recall"]),
-            f"{cell['classifier_score']:.2f}",
-            *map(percent, cell["by_class"]),
-        ]
-        lines.append(f"| {' | '.join(figures)} |")
-    return "\n".join(lines)
-
-
-def copies_words(guided: dict) -> str:
-    """Whether the samples are copies of training images."""
-    first, near = guided["cells"][0], guided["floor"]
-    return (
-        "Distance to the nearest training image (root mean square, values in [-1, 1]): "
-        f"median {first['nearest_median']:.3f} for samples at guidance 1, "
-        f"{near['nearest_median']:.3f} for unseen images; nearer than {COPY} are "
-        f"{percent(first['copies'])} of the samples and {percent(near['copies'])} of "
-        "those."
-    )
-
-
-def inverted(result: dict) -> str:
-    """How exactly images came back from their latents, as Markdown."""
-    lines = [
-        "| refine | S | mean, 10⁻⁴ | median | worst | latents: mean "
-        "| variance | correlation of neighbours |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for cell in result["cells"]:
-        lines.append(
-            f"| {cell['refine']} | {cell['steps']} | {1e4 * cell['mse']:.2g} ± "
-            f"{1e4 * cell['error']:.2g} | {1e4 * cell['median']:.2g} "
-            f"| {1e4 * cell['worst']:.3g} | {cell['mean']:.2f} "
-            f"| {cell['variance']:.2f} | {cell['correlation']:.2f} |"
-        )
-    return "\n\n".join(
-        [
-            f"Mean squared error of {result['n']} images that went up with `invert` "
-            "and down with `ddim`, S steps each; values in [0, 1], errors in units of "
-            "10⁻⁴:",
-            inversion_table(result),
-            "\n".join(lines),
-            f"Measured by `make card DATASET={result['name']}` on: "
-            f"{result['machine']}.",
-        ]
-    )
-
-
 def sections(who: Subject) -> dict[str, str]:
-    """The parts of a card by the names of their marks, from what is committed."""
+    """The parts of the card of a checkpoint that ships, by the names of their marks."""
     full, guided = measured(who, "table"), measured(who, "guidance")
     record = load_judge(who.name)[1]
     return {
@@ -265,23 +269,140 @@ def sections(who: Subject) -> dict[str, str]:
 
 
 def measured(who: Subject, what: str) -> dict:
-    """A committed result; ValueError if it is missing, or of another network."""
-    result, again = committed(who.name, what), f"card --parts {what} measures it"
+    """A measured result; ValueError if it is missing, or of another network."""
+    path, again = who.file(f"{what}.json"), f"card --parts {what} measures it"
+    result = result_in(path, what)
     if result is None:
-        raise ValueError(f"{who.file(what)}.json is missing; {again}")
+        raise ValueError(f"{path} is missing; {again}")
     if result["model"] != digest(who.checkpoint.model):
-        raise ValueError(f"{who.file(what)}.json is of another network; {again}")
+        raise ValueError(f"{path} is of another network; {again}")
     return result
 
 
-def write_card(who: Subject) -> None:
-    """Fill the parts of checkpoints/README.md that are about this checkpoint.
+def write_card(who: Subject) -> str:
+    """Write all that was measured into the card, and give that as Markdown.
 
-    The checksums beside it are written anew: a judge may have been trained for it.
+    The card of a checkpoint that ships is its parts of checkpoints/README.md. The
+    checksums beside it are written anew: a judge may have been trained for it.
     """
-    for name, text in sections(who).items():
-        fill(CHECKPOINTS / "README.md", name, text)
+    if who.home:
+        text = own_card(who)
+        write_bytes(who.page, text.encode())
+        return text
+    parts = sections(who)
+    for name, text in parts.items():
+        fill(who.page, name, text)
     write_checksums()
+    return "\n\n".join(parts.values())
+
+
+# A card of its own
+
+
+def own_card(who: Subject) -> str:
+    """The whole card of a checkpoint that does not ship, as Markdown."""
+    what, T = facts(who), who.checkpoint.schedule.T
+    parts = [
+        f"# {plain(who.name)}",
+        what,
+        "## Training",
+        training_record(who.checkpoint),
+    ]
+    if who.file("loss.png").is_file():
+        parts.append("![The loss over the updates](loss.png)")
+    if who.file("samples.png").is_file():
+        real = "unseen images" if who.unseen else "training images"
+        alike = " of the same classes" if has_classes(who) else ""
+        parts += [
+            "## Samples",
+            f"![{real.capitalize()} at the left, samples at the right](samples.png)",
+            f"*Left: {real}. Right: samples{alike}, "
+            f"DDIM, {min(SHOWN, T)} steps, guidance 1, not picked.*",
+        ]
+    if near := found(who, "nearest"):
+        parts += ["## Are samples copies of training images?", nearest_words(who, near)]
+    parts += ["## What the judge says", own_judged(who)]
+    if result := found(who, "inversion"):
+        parts += ["## To the latents and back", inverted_tables(result)]
+    written = f"Written by `python -m lesson_utils card` on: {machine(who.device)}."
+    return "\n\n".join([*parts, written]) + "\n"
+
+
+def found(who: Subject, what: str) -> dict | None:
+    """A measured result, or None if it is missing."""
+    return measured(who, what) if who.file(f"{what}.json").is_file() else None
+
+
+def has_classes(who: Subject) -> bool:
+    return bool(who.checkpoint.context)
+
+
+def facts(who: Subject) -> str:
+    """What the checkpoint makes, and of what it was trained, in sentences."""
+    C, H, W = who.checkpoint.image_shape
+    counts = (who.data.c > 0).sum(0).tolist()
+    pairs = zip(who.checkpoint.context, counts, strict=True)
+    classes = ", ".join(f"{plain(name)} ({n:,})" for name, n in pairs)
+    how_many = f"{len(counts)} classes: {classes}" if counts else "no classes"
+    return (
+        f"A `ContextUnet` for {W}×{H} images with {counted(C, 'channel')}, trained on "
+        f"{counted(len(who.data.x), 'image')} with {how_many}."
+    )
+
+
+def nearest_words(who: Subject, near: dict) -> str:
+    """Whether samples are copies, and the images that show it."""
+    words = (
+        f"Of {near['n']} samples {percent(near['copies'])} are nearer than {COPY} to a "
+        "training image, and the median distance to the nearest one is "
+        f"{near['nearest_median']:.3f}. For a training image and the nearest other "
+        f"training image it is {near['between']:.3f}. Distances are root mean squares; "
+        "values lie in [-1, 1]."
+    )
+    if len(who.data.x) < FEW:
+        words += (
+            f" Trained for long, a network memorises data of fewer than {FEW:,} images:"
+            " compare the rows below."
+        )
+    return "\n\n".join(
+        [
+            words,
+            "![Rows of samples, each above its nearest training image](nearest.png)",
+            "*Rows 1, 3 and 5: samples. Below each: its nearest training image, and "
+            "how far that is.*",
+        ]
+    )
+
+
+def own_judged(who: Subject) -> str:
+    """What the judge says, or why it says nothing."""
+    full, guided = found(who, "table"), found(who, "guidance")
+    if len(who.data.x) < LEAST:
+        return f"Nothing: {LEAST} images or more are needed."
+    if full is None:
+        return "Nothing yet: `card --parts table,guidance` asks it."
+    if not has_classes(who):
+        return f"{NO_JUDGE}\n\n{unjudged_tables(full)}"
+    parts = [how_good(who), judged_tables(full)]
+    if guided:
+        names = who.checkpoint.context
+        parts += [guidance_words(guided), guidance_table(guided, names)]
+    return "\n\n".join(parts)
+
+
+def how_good(who: Subject) -> str:
+    """How far the judge can be trusted."""
+    record = load_judge(judge_path(who.source or who.name))[1]
+    n, share = record["unseen"], record["accuracy"]
+    if share is None:
+        return "How good the judge is cannot be said: there are too few images."
+    low, high = share_interval(share, n)
+    return (
+        f"The judge is a small classifier, trained on {plain(record['data'])}. Of "
+        f"{counted(n, 'image')} that it has not seen it names {percent(share)} rightly "
+        f"(95 % interval {percent(low)} … {percent(high)}). No figure below is "
+        "better than this judge."
+    )
 
 
 # Images
@@ -300,16 +421,38 @@ def contact_sheet(rows: int = 12, columns: int = 20) -> np.ndarray:
 
 
 def samples_beside_real(who: Subject, n: int = 64) -> np.ndarray:
-    """n unseen images at the left, n of DDIM-20 of the same classes at the right."""
-    n = min(n, len(who.unseen.x))
-    order = who.unseen.c[:n].argmax(1).argsort(stable=True)
-    noise = initial_noise(n, who.checkpoint.image_shape, seed=2026).to(who.device)
-    eps_fn = guide(who.checkpoint.model, who.unseen.c[order].to(who.device))
-    x = last(ddim(eps_fn, noise, who.checkpoint.schedule, steps=20))
-    scale = 4 if x.shape[-1] <= 16 else 2
-    left = grid(who.unseen.x[order], 8, scale)
+    """n real images at the left, n of DDIM-20 of the same classes at the right.
+
+    The real ones are unseen or, if there are none such, training images at random.
+    """
+    real = who.unseen or who.data
+    some = torch.arange(min(n, len(real.x)))
+    if who.unseen is None:
+        some = torch.randperm(len(real.x), generator=torch.Generator().manual_seed(0))
+        some = some[:n]
+    if has_classes(who):
+        some = some[real.c[some].argmax(1).argsort(stable=True)]
+    shape, schedule = who.checkpoint.image_shape, who.checkpoint.schedule
+    noise = initial_noise(len(some), shape, seed=2026).to(who.device)
+    eps_fn = guide(who.checkpoint.model, real.c[some].to(who.device))
+    x = last(ddim(eps_fn, noise, schedule, steps=min(SHOWN, schedule.T)))
+    scale = enlargement(x, 4)
+    left = grid(real.x[some], 8, scale)
     gap = np.full((len(left), 32, 3), 255, np.uint8)
     return np.concatenate([left, gap, grid(x, 8, scale)], axis=1)
+
+
+def enlargement(x: torch.Tensor, of_small: int) -> int:
+    """How many times images (N,C,H,W) are enlarged, large ones less than small ones."""
+    side = x.shape[-1]
+    return of_small if side <= 16 else 2 if side <= 32 else 1
+
+
+def some_samples(who: Subject, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """n samples of DDIM-20, of each class in turn, and their contexts (n,K)."""
+    K, T = len(who.checkpoint.context), who.checkpoint.schedule.T
+    c = torch.eye(K).repeat(math.ceil(n / max(K, 1)), 1)[:n] if K else torch.zeros(n, 0)
+    return last(sampled(who.checkpoint, c, Sampling(min(SHOWN, T)))).cpu(), c
 
 
 def neighbours(who: Subject, n: int = 45) -> np.ndarray:
@@ -317,31 +460,80 @@ def neighbours(who: Subject, n: int = 45) -> np.ndarray:
 
     Under a sample stands the class asked for, under its neighbour the distance.
     """
-    c = torch.eye(len(who.checkpoint.context)).repeat(n, 1)[:n]
-    x = last(sampled(who.checkpoint, c, Sampling(20))).cpu()
+    return above_nearest(who, *some_samples(who, n))
+
+
+def above_nearest(who: Subject, x: torch.Tensor, c: torch.Tensor) -> np.ndarray:
+    """The same sheet of some samples x (n,C,H,W) and what was asked for, c (n,K)."""
+    n = len(x)
     index, distance = nearest(x, who.data.x)
-    asked = describe(c, who.checkpoint.context)
+    asked = describe(c, who.checkpoint.context) if has_classes(who) else ["sample"] * n
     far = [f"{d:.2f}" for d in distance]
     images, captions = [], []
     for i in range(0, n, 15):
         images += [x[i : i + 15], who.data.x[index[i : i + 15]]]
         captions += asked[i : i + 15] + far[i : i + 15]
-    return sheet(torch.cat(images), captions, 15, 3 if x.shape[-1] <= 16 else 2)
+    return sheet(torch.cat(images), captions, 15, enlargement(x, 3))
+
+
+def nearness(who: Subject, x: torch.Tensor) -> dict:
+    """How near samples x (n,C,H,W) are to training images, in numbers.
+
+    between: how far some training images are from the nearest other one, the median.
+    """
+    known = who.data.x
+    some = torch.randperm(len(known), generator=torch.Generator().manual_seed(0))[:500]
+    return {
+        "model": digest(who.checkpoint.model),
+        "n": len(x),
+        **neighbourhood(x, who.data),
+        "between": float(nearest_others(known, some).median()),
+    }
 
 
 def loss_curve(checkpoint: Checkpoint) -> bytes:
-    """The loss over the updates of the recorded training, as the bytes of a PNG."""
-    losses, steps = checkpoint.meta["loss_curve"], checkpoint.meta["steps"]
-    middle = (np.arange(len(losses)) + 0.5) * steps / len(losses)
+    """The loss over the updates of the recorded training, as the bytes of a PNG.
+
+    Where a checkpoint was trained longer, the updates before come first.
+    """
+    meta = checkpoint.meta
+    losses, steps, before = meta["loss_curve"], meta["steps"], 0
+    new = min(len(losses), len(torch.arange(steps).chunk(100)))  # as training kept them
+    old = len(losses) - new
+    if old:
+        before = meta["images_seen"] / meta["settings"]["batch_size"] - steps
+    middle = np.concatenate(
+        [
+            (np.arange(old) + 0.5) * before / max(old, 1),
+            before + (np.arange(new) + 0.5) * steps / new,
+        ]
+    )
     words = "mean squared error of the noise"
     return plot({"": losses}, middle, "updates", words, log="y", size=(6, 3))
 
 
 def write_images(who: Subject) -> None:
     """The images of the card, and for sprites the README's contact sheet."""
+    if who.home:
+        write_own_images(who)
+        return
     if who.name == "sprites":
         write_png(contact_sheet(), ROOT / "lessons/assets/sprites.png")
     write_png(samples_beside_real(who), who.file("samples.png"))
     write_png(neighbours(who), who.file("nearest.png"))
     write_bytes(who.file("loss.png"), loss_curve(who.checkpoint))
     write_bytes(who.file("table.png"), chart(measured(who, "table")))
+
+
+def write_own_images(who: Subject) -> None:
+    """The images of a card of its own, in all their colours, as photographs need it."""
+    x, c = some_samples(who, 45)
+    images = {
+        "samples.png": samples_beside_real(who),
+        "nearest.png": above_nearest(who, x, c),
+    }
+    for name, image in images.items():
+        write_bytes(who.file(name), saved_png(Image.fromarray(image)))
+    write_json(who.file("nearest.json"), nearness(who, x))
+    if who.checkpoint.meta.get("loss_curve"):
+        write_bytes(who.file("loss.png"), loss_curve(who.checkpoint))

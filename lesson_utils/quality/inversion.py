@@ -6,7 +6,8 @@ steps.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -55,12 +56,18 @@ def errors(x0: Tensor, latent: Tensor, back: Tensor) -> dict:
 
 
 def invert_all(
-    checkpoint: Checkpoint, data: Pictures, n: int, path: Path, **about
+    checkpoint: Checkpoint,
+    data: Pictures,
+    n: int,
+    path: Path,
+    cells: Sequence[tuple[int, int]] | None = None,
+    **about,
 ) -> Iterator[dict]:
-    """Measure n images at each S and refine; yields the result after each of them.
+    """Measure n images at each refine and S; yields the result after each of them.
 
-    path: its JSON file, with which it goes on. about: what else it should say, such as
-    the machine. ValueError, at the call, if the file is of another network or number.
+    path: its JSON file, with which it goes on. cells: some of every_cell, None for all.
+    about: what else it should say, such as the machine. ValueError, at the call, if the
+    file is of another network or number.
     """
     n = whole(2, len(data.x))("n", n)
     made_of = {"n": n, "model": digest(checkpoint.model)}
@@ -71,16 +78,20 @@ def invert_all(
             raise ValueError(f"{path}: of another network or number; move it away")
 
     def loop() -> Iterator[dict]:
-        for refine in REFINE:
-            for steps in PAPER:
-                done = [(cell["steps"], cell["refine"]) for cell in result["cells"]]
-                if (steps, refine) not in done:
-                    cell = invert_some(checkpoint, data, n, steps, refine)
-                    result["cells"].append(cell)
-                    write_json(path, result)
-                yield result
+        for refine, steps in every_cell() if cells is None else cells:
+            done = [(cell["refine"], cell["steps"]) for cell in result["cells"]]
+            if (refine, steps) not in done:
+                cell = invert_some(checkpoint, data, n, steps, refine)
+                result["cells"].append(cell)
+                write_json(path, result)
+            yield result
 
     return loop()
+
+
+def every_cell() -> list[tuple[int, int]]:
+    """Each refine with each of the paper's S."""
+    return [*product(REFINE, PAPER)]
 
 
 def read_inversion(path: Path) -> dict:

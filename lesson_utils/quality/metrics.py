@@ -194,6 +194,20 @@ def nearest(x: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([f.indices for f in found]), distance
 
 
+@torch.no_grad()
+def nearest_others(x: Tensor, some: Tensor) -> Tensor:
+    """How far each of some images of x (N,C,H,W) is from the nearest other one.
+
+    some: (n,) numbers of images, N of 2 or more. Gives (n,), as `nearest` measures.
+    """
+    flat, found = x.flatten(1), []
+    for part in some.split(100):
+        distance = torch.cdist(flat[part], flat)
+        distance[torch.arange(len(part)), part] = math.inf
+        found.append(distance.amin(1))
+    return torch.cat(found) / flat.shape[1] ** 0.5
+
+
 @checked(share=real("[0, 1]"), n=whole(1))
 def share_interval(share: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval for a share of n, which is never certain."""

@@ -1,12 +1,17 @@
 """Results shown: the paper's table, a chart, and what was committed."""
 
 import json
+from pathlib import Path
 
 from ..support.checked import refuse
 from ..support.files import CHECKPOINTS, label
 from ..viz import COLOURS, LINES, png
 from .experiment import read_result
 
+NO_JUDGE = (
+    "The images have no classes, so no judge can be trained. Left out: the Fréchet "
+    "distance, the class seen, precision, recall and guidance."
+)
 ABOVE = {"xycoords": ("data", "axes fraction"), "ha": "center"}  # of a chart
 
 
@@ -15,12 +20,22 @@ def committed(name: str, what: str) -> dict | None:
 
     what: "table", "guidance" or "inversion", each as `card` measured it.
     """
-    path = CHECKPOINTS / f"{label(name)}_{what}.json"
+    return result_in(CHECKPOINTS / f"{label(name)}_{what}.json", what)
+
+
+def result_in(path: Path, what: str) -> dict | None:
+    """What `card` measured into a file, None if there is none; ValueError as its own.
+
+    what: "table", "guidance", "inversion" or "nearest".
+    """
     if not path.exists():
         return None
-    if what == "inversion":
-        return json.loads(path.read_text(encoding="utf-8"))
-    return read_result(path)
+    if what in ("table", "guidance"):
+        return read_result(path)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as problem:
+        raise ValueError(f"{path}: no result of card ({problem!r})") from None
 
 
 def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:

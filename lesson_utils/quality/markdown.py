@@ -1,0 +1,181 @@
+"""What was measured of a checkpoint, as Markdown: records, tables and sentences."""
+
+import re
+
+from ..checkpoint import Checkpoint
+from .experiment import COPY
+from .inversion import inversion_table
+from .report import table
+
+MOST = 12  # classes that a table has room for
+
+
+def plain(text: str) -> str:
+    """A text, such as a class name, that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&$])", r"\\\1", text)
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def span(cell: dict, figure: str, form: str) -> str:
+    """A figure with its interval, as Markdown."""
+    low, high = cell[f"{figure}_interval"]
+    return f"{cell[figure]:{form}} ({low:{form}} … {high:{form}})"
+
+
+def training_record(checkpoint: Checkpoint) -> str:
+    """How the checkpoint was trained, as a Markdown table: what it says of that."""
+    meta, ab = checkpoint.meta, checkpoint.schedule.alpha_bar
+    weights = sum(w.numel() for w in checkpoint.model.parameters())
+    rows = {
+        "data": plain(meta.get("data", "not recorded")),
+        "weights": f"{weights:,}, width {checkpoint.model.width}",
+        "schedule": f"{len(ab) - 1} steps, √alpha_bar[T] = {ab[-1].sqrt():.4f}",
+    }
+    if {"steps", "images_seen", "settings"} <= set(meta):
+        batch = meta["settings"]["batch_size"]
+        images = f"{meta['images_seen']:,} in all"
+        rows["updates"] = f"{meta['steps']:,} of {batch} images, {images}"
+        rows["settings"] = ", ".join(f"{k} {v}" for k, v in meta["settings"].items())
+    if "loss" in meta:
+        rows["loss"] = f"{meta['loss']} (mean of the last 1,000 updates)"
+    if "seconds" in meta:
+        rows["time"] = f"{meta['seconds'] / 60:.0f} minutes"
+    if "machine" in meta:
+        rows["machine"] = meta["machine"]
+    lines = [f"| {key} | {value} |" for key, value in rows.items()]
+    return "\n".join(["| | |", "|---|---|", *lines])
+
+
+def judged(full: dict, guided: dict, names: tuple[str, ...], judge: dict) -> str:
+    """What the judge says of a table and of guidance, as Markdown."""
+    floor = full["floor"]
+    return "\n\n".join(
+        [
+            f"Of {judge['unseen']:,} unseen images the judge names "
+            f"{judge['accuracy']:.2%} rightly. The FCD of {floor['n']:,} unseen "
+            f"images, in the same shares of classes, is {span(floor, 'fcd', '.3f')}: "
+            "the floor.",
+            judged_tables(full),
+            guidance_words(guided),
+            guidance_table(guided, names),
+            copies_words(guided),
+            f"Measured by `make card DATASET={full['name']}` on: {full['machine']}.",
+        ]
+    )
+
+
+def judged_tables(full: dict) -> str:
+    """The tables over the steps and η: distance, class seen and time."""
+    return "\n\n".join(
+        [
+            f"**Fréchet classifier distance** of {full['n']:,} samples, guidance 1:",
+            table(full),
+            "**Class asked for = class seen**:",
+            table(full, "label_accuracy", ".1%"),
+            f"**Seconds** for the {full['n']:,}:",
+            table(full, "seconds", ".1f"),
+        ]
+    )
+
+
+def guidance_words(guided: dict) -> str:
+    """What stands above the table of guidance."""
+    near, intervals = guided.get("floor"), "95 % intervals in brackets"
+    if near is None:
+        return f"**Guidance**, {guided['n']:,} samples each ({intervals}):"
+    return (
+        f"**Guidance**, {guided['n']:,} samples each ({intervals}; the "
+        f"FCD of as many unseen images is {near['fcd']:.3f}, their precision "
+        f"{percent(near['precision'])}, recall {percent(near['recall'])}, classifier "
+        f"score {near['classifier_score']:.2f}):"
+    )
+
+
+def guidance_table(guided: dict, names: tuple[str, ...]) -> str:
+    """All figures of each guidance; of each class too, if these are MOST or fewer."""
+    shown = [plain(name) for name in names] if len(names) <= MOST else []
+    lines = [
+        "| S | guidance | class seen | FCD | kernel distance × 1000 | precision "
+        f"| recall | {' | '.join(['classifier score', *shown])} |",
+        "|---:|---:|---|---|---:|---:|---:|---:|" + "---:|" * len(shown),
+    ]
+    for cell in guided["cells"]:
+        score = cell["classifier_score"]
+        figures = [
+            f"{cell['steps']} | {cell['guidance']:g}",
+            span(cell, "label_accuracy", ".1%"),
+            span(cell, "fcd", ".3f"),
+            f"{1000 * cell['kernel_distance'][0]:.1f}",
+            percent(cell["precision"]),
+            percent(cell["recall"]),
+            "–" if score is None else f"{score:.2f}",
+            *map(percent, cell["by_class"][: len(shown)]),
+        ]
+        lines.append(f"| {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def copies_words(guided: dict) -> str:
+    """Whether the samples are copies of training images."""
+    first, near = guided["cells"][0], guided["floor"]
+    return (
+        "Distance to the nearest training image (root mean square, values in [-1, 1]): "
+        f"median {first['nearest_median']:.3f} for samples at guidance 1, "
+        f"{near['nearest_median']:.3f} for unseen images; nearer than {COPY} are "
+        f"{percent(first['copies'])} of the samples and {percent(near['copies'])} of "
+        "those."
+    )
+
+
+def inverted(result: dict) -> str:
+    """How exactly images came back from their latents, as Markdown."""
+    return "\n\n".join(
+        [
+            inverted_tables(result),
+            f"Measured by `make card DATASET={result['name']}` on: "
+            f"{result['machine']}.",
+        ]
+    )
+
+
+def inverted_tables(result: dict) -> str:
+    """The errors beside those of the paper, and all that was measured."""
+    lines = [
+        "| refine | S | mean, 10⁻⁴ | median | worst | latents: mean "
+        "| variance | correlation of neighbours |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for cell in result["cells"]:
+        lines.append(
+            f"| {cell['refine']} | {cell['steps']} | {1e4 * cell['mse']:.2g} ± "
+            f"{1e4 * cell['error']:.2g} | {1e4 * cell['median']:.2g} "
+            f"| {1e4 * cell['worst']:.3g} | {cell['mean']:.2f} "
+            f"| {cell['variance']:.2f} | {cell['correlation']:.2f} |"
+        )
+    return "\n\n".join(
+        [
+            f"Mean squared error of {result['n']} images that went up with `invert` "
+            "and down with `ddim`, S steps each; values in [0, 1], errors in units of "
+            "10⁻⁴:",
+            inversion_table(result),
+            "\n".join(lines),
+        ]
+    )
+
+
+def unjudged_tables(full: dict) -> str:
+    """The tables over the steps and η that need no judge."""
+    return "\n\n".join(
+        [
+            f"**Distance to the nearest training image**, median of {full['n']:,} "
+            "samples:",
+            table(full, "nearest_median"),
+            f"**Share of samples nearer than {COPY}**:",
+            table(full, "copies", ".1%"),
+            f"**Seconds** for the {full['n']:,}:",
+            table(full, "seconds", ".1f"),
+        ]
+    )
