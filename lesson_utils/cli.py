@@ -416,4 +416,4 @@ COMMANDS = {
     "export": (export_flags, run_export, EXPORT_EXAMPLES),
     "info": (info_flags, run_info, INFO_EXAMPLES),
 }
-MANY = ("train",)  # that several processes can share
+MANY = ("train", "sample")  # that several processes can share

@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from .samples import Job, SampleSettings, device_of, inputs, passes, words_of
 from .support.checked import refuse
 from .support.device import machine
 from .support.files import fingerprint, located, write_json
+from .support.processes import agreed, count, gathered, is_main
+from .support.processes import number as process
 from .support.words import counted
 from .viz import pixels, progress, wide
 
@@ -32,13 +34,17 @@ FRAMES = 60  # of a film, at most
 def fill(job: Job, folder: Path, record: dict) -> Iterator[None]:
     """Make what a folder lacks; yields once for each image that it lacks.
 
-    record: is written into run.json after each micro-batch.
+    record: is written into run.json after each micro-batch. Of several processes each
+    samples one micro-batch at a time, and the main one writes.
     """
-    for start in starts(job):
-        lacks = lacking(job, folder, start)
-        film = Film(job) if start == 0 and lacks_film(job, folder) else None
-        if lacks or film:
-            yield from one_batch(job, folder, record, start, lacks, film)
+    firsts = [start for start in starts(job) if lacking(job, folder, start)]
+    if 0 not in firsts and lacks_film(job, folder):
+        firsts = [0, *firsts]
+    firsts = agreed(firsts)
+    for i in range(0, len(firsts), count()):
+        yield from one_round(job, folder, record, firsts[i : i + count()])
+    if not is_main():
+        return
     gallery.write_grid(folder, grid_rows(job))
     if job.data:
         record["mse"] = float(np.mean(record["errors"]))
@@ -46,12 +52,40 @@ def fill(job: Job, folder: Path, record: dict) -> Iterator[None]:
     write_json(folder / gallery.RECORD, record)
 
 
-def one_batch(
-    job: Job, folder: Path, record: dict, start: int, lacks: list, film: "Film | None"
+def one_round(
+    job: Job, folder: Path, record: dict, firsts: list[int]
 ) -> Iterator[None]:
-    """Sample a micro-batch, and write what is lacked; yields once for each image."""
-    began, told, last = time.perf_counter(), 0, {}
+    """Sample a micro-batch in each process, and write what is lacked.
+
+    firsts: the first image of each. Yields once for each image.
+    """
+    began = time.perf_counter()
+    lacks = [one for start in firsts for one in lacking(job, folder, start)]
     n = len({number for number, _ in lacks})
+    film, last = None, {}
+    if process() < len(firsts):
+        start = firsts[process()]
+        if start == 0 and lacks_film(job, folder):
+            film = Film(job)
+        last = yield from one_batch(job, start, n, film)
+    found = gathered((last, job.network.evaluated))
+    job.network.evaluated = 0
+    if not is_main():
+        return
+    sampled = time.perf_counter()
+    of_start = dict(zip(firsts, found, strict=False))  # the last round may be short
+    write_round(job, folder, record, of_start, lacks)
+    if film:
+        film.write(folder / gallery.FILM)
+    record["seconds"]["sampling"] += sampled - began
+    record["seconds"]["writing"] += time.perf_counter() - sampled
+
+
+def one_batch(
+    job: Job, start: int, n: int, film: "Film | None"
+) -> Generator[None, None, dict[str, Tensor]]:
+    """Sample a micro-batch; gives its images, by their kind. Yields n times."""
+    told, last = 0, {}
     for step_number, (kind, step) in enumerate(passes(job, start), 1):
         last[kind] = step.x
         if film:
@@ -61,21 +95,26 @@ def one_batch(
         told = share
     if job.data:
         last["-original"] = inputs(job, start)[0]
-    stills = {kind: as_pixels(x.cpu(), start) for kind, x in last.items()}
-    sampled = time.perf_counter()
-    record["evaluations"]["an_image"] = job.network.evaluated // job.settings.batch_size
-    record["evaluations"]["in_all"] += job.network.evaluated
-    job.network.evaluated = 0
-    if job.data:
-        note_errors(record["errors"], start, last)
+    return {kind: x.cpu() for kind, x in last.items()}
+
+
+def write_round(
+    job: Job, folder: Path, record: dict, of_start: dict, lacks: list
+) -> None:
+    """Write what is lacked of {first image: (images by their kind, evaluations)}."""
+    stills = {}
+    for start, (last, evaluated) in of_start.items():
+        record["evaluations"]["an_image"] = evaluated // job.settings.batch_size
+        record["evaluations"]["in_all"] += evaluated
+        if job.data:
+            note_errors(record["errors"], start, last)
+        for kind, x in last.items():
+            numbered = enumerate(as_pixels(x, start), start)
+            stills.update({(number, kind): still for number, still in numbered})
     write_json(folder / gallery.RECORD, record)  # errors before their images
     for number, kind in lacks:
         path = folder / gallery.file_name(number, kind)
-        gallery.write_image(path, stills[kind][number - start])
-    if film:
-        film.write(folder / gallery.FILM)
-    record["seconds"]["sampling"] += sampled - began
-    record["seconds"]["writing"] += time.perf_counter() - sampled
+        gallery.write_image(path, stills[number, kind])
 
 
 def as_pixels(x: Tensor, start: int) -> np.ndarray:
@@ -189,6 +228,10 @@ def into_folder(
     about: what else run.json says. Raises as `gallery.opened` does, and ValueError for
     a folder that has more images than are asked for.
     """
+    if not is_main():
+        for _ in fill(job, folder, {}):
+            pass
+        return agreed({})
     with gallery.opened(folder, made_of(job), resume, overwrite) as record:
         asked, known = job.settings.n_samples, record.get("n_samples", 0)
         if asked < known:
@@ -206,7 +249,7 @@ def into_folder(
         title = f"{folder.name} on {device_of(job)}"
         for _ in progress(fill(job, folder, record), total, title, " images"):
             pass
-        return record
+        return agreed(record)
 
 
 def summary(record: dict, folder: Path) -> str:

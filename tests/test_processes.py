@@ -1,6 +1,7 @@
 """Several processes, as Accelerate launches them: two, on this machine's CPU."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -64,10 +65,27 @@ def work(folder: Path) -> None:
     """What each of the two processes does."""
     with meeting(cpu=True):
         assert agreed(number()) == 0 and gathered(number()) == [0, 1]
+        for name, flags in SAMPLES.items():
+            assert main(["sample", *sampled(name, flags, folder)]) == 0
+        if number() == 0:
+            (folder / "noise/000005.png").unlink()
+        again = sampled("noise", SAMPLES["noise"], folder)
+        assert main(["sample", *again, "--resume"]) == 0
         for name, settings in RUNS.items():
             save_file(trained(settings), folder / f"{name} {number()}.safetensors")
         with pytest.raises(ValueError, match="^batch_size: 2 or more, one for each"):
             small_run(batch_size=1)
+
+
+SAMPLES = {  # three micro-batches or more, so that one process has no part in the last
+    "noise": "--n-samples 10 --batch-size 4 --steps 3 --eta 1 --gif --unconditional",
+    "pairs": "--mode reconstruct --n-samples 5 --batch-size 2 --steps 2",
+}
+
+
+def sampled(name: str, flags: str, folder: Path) -> list[str]:
+    """The flags of a run of sampling into folder/name."""
+    return [*flags.split(), "--device", "cpu", "--save-dir", str(folder / name)]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +107,21 @@ def test_two_processes_train_as_one_does(done, name):
     for key, value in one.items():
         assert torch.equal(first[key], second[key]), key
         assert torch.allclose(first[key], value, rtol=0, atol=close), key
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_two_processes_write_the_files_of_one_byte_for_byte(done, name, tmp_path):
+    """Also where they make what a folder lacks."""
+    assert main(["sample", *sampled(name, SAMPLES[name], tmp_path)]) == 0
+    one, two = (
+        {p.name: p.read_bytes() for p in (folder / name).iterdir()}
+        for folder in (tmp_path, done)
+    )
+    records = [json.loads(files.pop("run.json")) for files in (one, two)]
+    assert one == two
+    for record in records:
+        del record["seconds"], record["evaluations"]["in_all"]
+    assert records[0] == records[1]
 
 
 # The command line
