@@ -36,6 +36,7 @@ from .support.files import (
 from .support.flags import made
 from .support.processes import agreed, count, is_main, main_first
 from .support.state import read_state
+from .support.words import counted
 from .training import Settings, Update, train
 from .unet import ContextUnet
 from .viz import progress, sheet
@@ -74,6 +75,8 @@ class Work(NamedTuple):
 def run(chosen: argparse.Namespace, work: Work, out: Path, state: Path) -> None:
     """Train, from the last state on, write the checkpoint, and forget the state."""
     done, settings = plan(chosen, work, state)
+    if len(work.data.x) < sources.FEW:
+        print(memorised(work, out, chosen.dataset))
     updates = train(
         work.new_model(settings.seed),
         work.schedule,
@@ -93,6 +96,16 @@ def run(chosen: argparse.Namespace, work: Work, out: Path, state: Path) -> None:
     if is_main():
         write_trained(out, last_update, work, settings, chosen.start)
         state.unlink(missing_ok=True)
+
+
+def memorised(work: Work, out: Path, source: str) -> str:
+    """What to expect of few images, and how to see it."""
+    look = f"card --checkpoint {quoted(out)} --dataset {quoted(source)}"
+    return (
+        f"{work.name}: {counted(len(work.data.x), 'image')}; a model memorises fewer "
+        f"than {sources.FEW:,}: python -m lesson_utils {look} shows the nearest "
+        "training images of its samples"
+    )
 
 
 def trained_on(chosen: argparse.Namespace) -> str:

@@ -1,6 +1,7 @@
 """One's own images to the end: train, sample, evaluate, card and the playground."""
 
 import re
+import shlex
 from functools import partial
 
 import numpy as np
@@ -81,7 +82,9 @@ def test_five_commands_take_images_to_a_card_and_a_panel(home, case, capsys):
     assert main(f"train --dataset my/pets {flags} {few}".split()) == 0
     ck = load("my/pets")
     assert ck.image_shape == (channels, side, side) and len(ck.context) == K
-    capsys.readouterr()
+    said = capsys.readouterr().out.splitlines()
+    [line] = [line for line in said if "a model memorises fewer than 1,000" in line]
+    look = line.partition("python -m lesson_utils ")[2].partition(" shows ")[0]
 
     to = "--checkpoint my/pets --device cpu"
     command = f"sample {to} --n-samples 3 --steps 2 --save-dir samples"
@@ -95,7 +98,8 @@ def test_five_commands_take_images_to_a_card_and_a_panel(home, case, capsys):
     assert ("Distance to the nearest training image" in said) == (K == 0)
     assert ("FCD, guidance 1:" in said) == (K > 0)
 
-    assert main(f"card {to} --n-samples 10 --inversions 4".split()) == 0
+    more = "--device cpu --n-samples 10 --inversions 4"
+    assert main([*shlex.split(look), *more.split()]) == 0
     own = home / f"{label('my/pets')}_card"
     text = (own / "README.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out and not (home / "README.md").exists()
@@ -137,3 +141,11 @@ def test_a_card_of_another_network_of_the_same_name_is_measured_anew(home, capsy
     class_folders(home.parent / "other", drawings(12, 16, 3, seed=1), 2)
     assert main(f"{write} --dataset other".split()) == 2
     assert "dataset: the data that the checkpoint" in capsys.readouterr().err
+
+
+def test_of_enough_images_nothing_is_said(home, capsys, monkeypatch):
+    monkeypatch.setattr("lesson_utils.data.FEW", 12)
+    class_folders(home.parent / "my/pets", drawings(12, 16, 3), 2)
+    train = "train --dataset my/pets --width 16 --batch-size 4 --steps 1 --device cpu"
+    assert main(train.split()) == 0
+    assert "memorises" not in capsys.readouterr().out
