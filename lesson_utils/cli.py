@@ -40,11 +40,12 @@ from .support.files import (
     write_bytes,
 )
 from .support.flags import OneLineParser, add_settings, made, number, printable
-from .support.processes import is_main, launched, meeting
+from .support.processes import is_main, launched, main_first, meeting
 from .training import Settings
 from .viz import progress
 
 RESULTS = ROOT / "build/evaluate"
+EXPORTS = {"diffusers": export_diffusers}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,10 +250,11 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
         whole(1, checkpoint.schedule.T)("--steps", steps)
     if chosen.out and chosen.out.suffix != ".json":
         refuse("--out", "a .json file", str(chosen.out))
-    data = sources.dataset(name, like=checkpoint)
     unseen = None
-    if name in BUILT_IN:
-        unseen = sources.dataset(name, like=checkpoint, unseen=True)
+    with main_first():  # they may have to be fetched
+        data = sources.dataset(name, like=checkpoint)
+        if name in BUILT_IN:
+            unseen = sources.dataset(name, like=checkpoint, unseen=True)
     called = label_of(checkpoint_file(chosen.checkpoint), CHECKPOINTS)
     out = located(chosen.out or RESULTS / f"{called}.json", "--out")
     chosen.keeps.append(out)
@@ -261,6 +263,8 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
     title = f"{located(name).name} on {device}"
     *_, result = progress(work, sampler_steps(experiment), title)
+    if not is_main():
+        return
     if judge is None:
         print(f"{NO_JUDGE}\n\n{unjudged_tables(result)}")
         return
@@ -329,7 +333,7 @@ def export_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument("folder", type=Path, help="a new or an empty one")
     options.add_argument("--checkpoint", default="sprites", help="a name or a path")
     options.add_argument(
-        "--to", default="diffusers", choices=["diffusers"], help="default: diffusers"
+        "--to", default="diffusers", choices=list(EXPORTS), help="default: diffusers"
     )
     options.add_argument(
         "--overwrite", action="store_true", help="replace an export that is there"
@@ -339,7 +343,8 @@ def export_flags(options: argparse.ArgumentParser) -> None:
 def run_export(chosen: argparse.Namespace) -> None:
     """Write a checkpoint as a folder that Diffusers loads, without lesson_utils."""
     checkpoint = load(chosen.checkpoint)
-    folder = export_diffusers(checkpoint, chosen.folder, chosen.overwrite)
+    export = EXPORTS[chosen.to]
+    folder = export(checkpoint, chosen.folder, chosen.overwrite)
     print(f"wrote {folder}; its README.md shows how Diffusers loads it")
 
 
@@ -416,4 +421,4 @@ COMMANDS = {
     "export": (export_flags, run_export, EXPORT_EXAMPLES),
     "info": (info_flags, run_info, INFO_EXAMPLES),
 }
-MANY = ("train", "sample")  # that several processes can share
+MANY = ("train", "sample", "evaluate")  # that several processes can share

@@ -32,6 +32,7 @@ from lesson_utils.gif import gif
 from lesson_utils.noise import image_generators, initial_noise, noise_like
 from lesson_utils.quality.card import CardSettings
 from lesson_utils.quality.experiment import Experiment
+from lesson_utils.samples import SampleSettings
 from lesson_utils.sampling import Step, clipped, ddim, ddim_step, invert, slerp
 from lesson_utils.schedule import linear_alpha_bar, spaced_times
 from lesson_utils.sprites import draw_sprites
@@ -201,7 +202,7 @@ def test_mistake_08_nothing_runs_without_a_gpu():
 
 def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
     """`--num_examples` read and ignored; type=bool, for which "False" is true."""
-    kinds = (Settings, Reading, Experiment, CardSettings)
+    kinds = (Settings, Reading, Experiment, CardSettings, SampleSettings)
     settings = {field.name for kind in kinds for field in fields(kind)}
 
     def commands(parser):
@@ -210,7 +211,9 @@ def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
 
     def guard(parser):
         options = [a for each in commands(parser).values() for a in each._actions]
-        read = re.findall(r"chosen\.(\w+)", CODE["cli.py"] + CODE["runs.py"])
+        read = re.findall(
+            r"chosen\.(\w+)", CODE["cli.py"] + CODE["runs.py"] + CODE["sample_runs.py"]
+        )
         assert len(options) >= 20 and not any(a.type is bool for a in options)
         assert {a.dest for a in options} <= {*settings, *read, "help"}
 

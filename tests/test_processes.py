@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from small import small_folder, small_model, small_run
 
 from lesson_utils import ContextUnet, Settings, dataset
 from lesson_utils.cli import main
+from lesson_utils.quality.experiment import read_result
 from lesson_utils.support.files import ROOT
 from lesson_utils.support.processes import agreed, gathered, meeting, number
 from lesson_utils.support.state import read_state
@@ -30,16 +33,22 @@ TWO = "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no".spli
 TWO += ["--dynamo_backend", "no", "--main_process_port", "0"]
 
 
-def launch(*program, log) -> subprocess.Popen:
+@contextmanager
+def launched(*program, log) -> Iterator[subprocess.Popen]:
     """Two processes of a program, as somebody launches them; log: what they say."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with open(log, "w", encoding="utf-8") as said:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*LAUNCH, *TWO, *map(str, program)],
             env=env,
             stdout=said,
             stderr=subprocess.STDOUT,
         )
+    try:
+        yield process
+    finally:
+        process.terminate()  # and so both
+        process.wait(40)
 
 
 # What the two do together
@@ -71,6 +80,7 @@ def work(folder: Path) -> None:
             (folder / "noise/000005.png").unlink()
         again = sampled("noise", SAMPLES["noise"], folder)
         assert main(["sample", *again, "--resume"]) == 0
+        assert main(["evaluate", *judged(folder)]) == 0
         for name, settings in RUNS.items():
             save_file(trained(settings), folder / f"{name} {number()}.safetensors")
         with pytest.raises(ValueError, match="^batch_size: 2 or more, one for each"):
@@ -88,12 +98,18 @@ def sampled(name: str, flags: str, folder: Path) -> list[str]:
     return [*flags.split(), "--device", "cpu", "--save-dir", str(folder / name)]
 
 
+def judged(folder: Path) -> list[str]:
+    """The flags of an evaluation: three batches in two processes."""
+    flags = "--n-samples 220 --steps 2 --eta 0,1 --device cpu".split()
+    return [*flags, "--out", str(folder / "result.json")]
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """The folder in which two processes have worked."""
     folder = tmp_path_factory.mktemp("two")
-    process = launch(__file__, folder, log=folder / "log")
-    assert process.wait(80) == 0, (folder / "log").read_text(encoding="utf-8")
+    with launched(__file__, folder, log=folder / "log") as process:
+        assert process.wait(120) == 0, (folder / "log").read_text(encoding="utf-8")
     return folder
 
 
@@ -124,6 +140,14 @@ def test_two_processes_write_the_files_of_one_byte_for_byte(done, name, tmp_path
     assert records[0] == records[1]
 
 
+def test_two_processes_evaluate_to_the_figures_of_one(done, tmp_path):
+    assert main(["evaluate", *judged(tmp_path)]) == 0
+    one, two = (read_result(folder / "result.json") for folder in (tmp_path, done))
+    for record in one["cells"] + two["cells"]:
+        del record["seconds"]
+    assert one == two and len(one["cells"]) == 2
+
+
 # The command line
 
 
@@ -140,13 +164,10 @@ def test_a_lost_process_ends_the_run_which_goes_on_from_its_state(tmp_path):
     files = "--out", tmp_path / "pets.safetensors", "--state", state
     flags = "--width 16 --batch-size 4 --steps 1000000 --device cpu".split()
     command = "-m", "lesson_utils", "train", "--dataset", folder, *flags, *files
-    process = launch(*command, log=tmp_path / "log")
-    try:
+    with launched(*command, log=tmp_path / "log") as process:
         until(r" [1-9]\d*/1000000 ", tmp_path / "log")
         child(process, 1).kill()
         assert process.wait(60) != 0
-    finally:
-        process.terminate()
     said = (tmp_path / "log").read_text(encoding="utf-8")
     assert re.search(r"rank +: 1 .*\s+exitcode +: -9 ", said), said
     assert f"the same command goes on from {state}" in said

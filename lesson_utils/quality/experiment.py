@@ -6,7 +6,7 @@ cell of the table, judge a cell. What was done is never done again.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product, repeat
 from pathlib import Path
@@ -37,6 +37,8 @@ from ..support.files import (
     write_json,
     write_tensors,
 )
+from ..support.processes import agreed, count, gathered, is_main
+from ..support.processes import number as process
 from ..support.rules import FINITE, eta_rule, numbers, spacing_rule
 from .judge import Judge
 from .metrics import (
@@ -202,7 +204,8 @@ def evaluate(
     the file should say, and must say if it is there, such as the machine. Seconds are n
     times the median over batches of the time an image took, with nothing but the
     sampler inside; on a CPU those in which this program's first thread ran, so that
-    other programs do not count.
+    other programs do not count. Under `accelerate launch` the processes share the
+    batches of a cell, to the same figures; the main one judges and writes.
     Raises ValueError, at the call, for cells that make no sense, a judge or data of
     other images, and a path with results of another model, judge, number or seed.
     """
@@ -210,7 +213,8 @@ def evaluate(
     plan = planned(checkpoint, judge, experiment, path, data, unseen, about)
 
     def loop() -> Iterator[dict]:
-        if judge and unseen is not None and "floor" not in plan.result:
+        floor_due = judge and unseen is not None and "floor" not in plan.result
+        if floor_due and is_main():
             some = like_those(judge.asked_for(unseen.c), judge.asked_for(plan.c))
             floor = figures(judge, unseen.x[some], unseen.c[some], data)
             plan.result["floor"] = floor
@@ -221,6 +225,8 @@ def evaluate(
                 yield from repeat(plan.result, cell.steps * batches)
                 continue
             x, seconds = yield from sample_cell(plan, cell)
+            if not is_main():
+                continue
             plan.result["cells"].append(judge_cell(plan, cell, x, seconds))
             write_json(plan.path, plan.result)
             part_of(plan, cell).unlink()
@@ -276,6 +282,7 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
         **about,
     }
     result = read_result(path, made_of) if path.exists() else {**made_of, "cells": []}
+    result = agreed(result)
     c = in_shares(data.c, n)
     cells, seed = experiment.cells(), experiment.seed
     return Plan(checkpoint, judge, data, cells, c, seed, path, made_of, result)
@@ -333,25 +340,45 @@ def like_those(asked: Tensor, wanted: Tensor) -> Tensor:
 def sample_cell(plan: Plan, cell: Sampling) -> Iterator[dict]:
     """Yields plan.result for each step; returns the samples, and seconds for all.
 
-    What another run has sampled is taken from the file that it left.
+    What another run has sampled is taken from the file that it left. Of several
+    processes each samples one batch at a time, and the main one writes.
     """
     n, part = len(plan.c), part_of(plan, cell)
-    on_cpu = next(plan.checkpoint.model.parameters()).device.type == "cpu"
-    clock = time.thread_time if on_cpu else time.perf_counter
     key = {**plan.made_of, "setting": asdict(cell)}
-    x, times = read_part(part, key, plan.checkpoint.image_shape)
+    x, times = agreed(read_part(part, key, plan.checkpoint.image_shape))
     yield from repeat(plan.result, cell.steps * len(times))
     while len(x) < n:
-        rows, spent, began = plan.c[len(x) : len(x) + BATCH], 0.0, clock()
-        for step in sampled(plan.checkpoint, rows, cell, plan.seed, len(x)):
-            spent, last_x = spent + clock() - began, step.x
-            yield plan.result
-            began = clock()
-        last_x = last_x.cpu()  # waits for a GPU
-        times.append((spent + clock() - began) / len(rows))
-        x = torch.cat([x, last_x])
-        write_tensors(part, {"x": x}, {**key, "times": times})
+        firsts = range(len(x), n, BATCH)[: count()]
+        own = yield from sample_batch(plan, cell, firsts)
+        for images, seconds in filter(None, gathered(own)):
+            x = torch.cat([x, images])
+            times.append(seconds)
+        if is_main():
+            write_tensors(part, {"x": x}, {**key, "times": times})
     return x, n * median(times)
+
+
+def sample_batch(
+    plan: Plan, cell: Sampling, firsts: Sequence[int]
+) -> Generator[dict, None, tuple[Tensor, float] | None]:
+    """Sample the batch that begins with this process's number of firsts, if it has one.
+
+    Yields plan.result for each step of each process's batch; returns the samples, and
+    the seconds that one took.
+    """
+    if process() >= len(firsts):
+        yield plan.result
+        return None
+    on_cpu = next(plan.checkpoint.model.parameters()).device.type == "cpu"
+    clock = time.thread_time if on_cpu else time.perf_counter
+    start = firsts[process()]
+    rows, spent, began = plan.c[start : start + BATCH], 0.0, clock()
+    for step in sampled(plan.checkpoint, rows, cell, plan.seed, start):
+        spent, x = spent + clock() - began, step.x
+        yield from repeat(plan.result, len(firsts))
+        began = clock()
+    x = x.cpu()  # waits for a GPU
+    return x, (spent + clock() - began) / len(rows)
 
 
 def part_of(plan: Plan, cell: Sampling) -> Path:

@@ -100,6 +100,10 @@ def as_seen(width: int) -> nn.Module:
     return module
 
 
+# Of several processes one judges, and has all samples: it waits for no other.
+ALONE = {"sync_on_compute": False}
+
+
 @checked(features=rows(), reference=reference_rule)
 def frechet_distance(features: Tensor, reference: Reference) -> float:
     """The Fréchet classifier distance (FCD) of samples' features (N,F) to real ones.
@@ -111,7 +115,7 @@ def frechet_distance(features: Tensor, reference: Reference) -> float:
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
     mean, cov, n = reference.mean.double(), reference.cov.double(), reference.n
-    metric = FrechetInceptionDistance(as_seen(features.shape[1]))
+    metric = FrechetInceptionDistance(as_seen(features.shape[1]), **ALONE)
     metric.update(features, real=False)
     metric.real_features_sum = n * mean
     metric.real_features_cov_sum = (n - 1) * cov + n * mean.outer(mean)
@@ -135,7 +139,8 @@ def kernel_distance(
     size = whole(2, most)("subset_size", subset_size)
     with catch_warnings(action="ignore"), torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)  # the one that torchmetrics uses
-        metric = KernelInceptionDistance(as_seen(features.shape[1]), subsets, size)
+        seen = as_seen(features.shape[1])
+        metric = KernelInceptionDistance(seen, subsets, size, **ALONE)
         metric.update(features, real=False)
         metric.update(real_features, real=True)
         mean, deviation = metric.compute()

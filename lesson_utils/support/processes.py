@@ -143,9 +143,9 @@ def add_up(tensor: Tensor) -> None:
 
 
 def on_the_line(tensor: Tensor) -> Tensor:
-    """A tensor as it can be sent: GPUs send only what is on them."""
-    if distributed.get_backend() == "nccl":
-        tensor = tensor.cuda()
+    """A tensor as it can be sent: a backend for GPUs sends only what is on them."""
+    if distributed.get_backend() != "gloo":
+        tensor = tensor.to(torch.accelerator.current_accelerator())
     return tensor.contiguous()
 
 

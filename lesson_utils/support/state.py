@@ -178,15 +178,18 @@ class Keeper:
 
     def refuse_nan(self) -> None:
         """FloatingPointError if weights or losses are not finite numbers."""
-        first, rate = self.first_nan(), self.settings["learning_rate"]
+        first = self.first_nan()
         if first is None:
             return
+        rate, warmup = self.settings["learning_rate"], self.settings["warmup"]
+        coarse = ", or bfloat16 too coarse" if self.settings["bfloat16"] else ""
         kept = "nothing is kept"
         if self.kept:
             kept = f"update {self.kept:,} is kept in {self.path}: move it away"
         raise FloatingPointError(
             f"loss: no finite number at update {first:,}, so training stops; {kept}; "
-            f"try a learning_rate below {rate:g}, or a longer warmup"
+            f"likely causes: a learning_rate of {rate:g} is too high, or a warmup of "
+            f"{warmup} updates too short{coarse}; try a third of the rate"
         )
 
 
