@@ -25,7 +25,8 @@ from lesson_utils import load, save
 from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.judge import load_judge
 from lesson_utils.quality.report import committed
-from lesson_utils.support.files import read_checksums, write_checksums
+from lesson_utils.support import files
+from lesson_utils.support.files import quoted, read_checksums, write_checksums
 from tools import bench, doctor
 from tools.lessons import ROOT
 
@@ -268,10 +269,38 @@ def test_doctor_finds_missing_and_damaged_files(shelf, capsys):
     assert doctor.main(["--checkpoints", str(shelf)]) == 1
     said = capsys.readouterr().out
     assert "judge         sprites.safetensors: DAMAGED" in said
-    assert "Not ready:" in said and f"{damaged}: " in said
+    assert "Not ready:" in said and f"- {damaged} is damaged: " in said
     assert f"{shelf / 'mnist.safetensors'} is missing" in said
-    command = shlex.split(re.search(r"git -C .* -- checkpoints", said)[0])
-    assert command[:4] == ["git", "-C", str(ROOT), "checkout"]  # pasted anywhere
+    for name in ("judges/sprites.safetensors", "mnist.safetensors"):  # paste anywhere
+        assert said.count(f"git -C {quoted(ROOT)} checkout -- checkpoints/{name} ") == 1
+    assert "again or remove" not in said
+
+
+@pytest.mark.parametrize(
+    ("sums", "why"),
+    [
+        (b"", "lacks sprites.safetensors, mnist.safetensors, judges/sprites.safet"),
+        (b"%b  sprites.safetensors\n\n", "lacks mnist.safetensors, judges/"),
+        (b"garbage\n", "line 1 is not a SHA-256 and a file's name"),
+        (b"\xff\xfe", "line 1 is not"),
+        (b"%b  a\n<<<<<<< HEAD\n", "line 2 is not"),
+        (None, "No such file"),
+    ],
+)
+def test_doctor_wants_the_whole_list_of_checksums(
+    shelf, monkeypatch, capsys, sums, why
+):
+    """And, whatever is in it, the files that ship."""
+    monkeypatch.setattr(files, "CHECKPOINTS", shelf)
+    (shelf / "SHA256SUMS").unlink()
+    if sums is not None:
+        (shelf / "SHA256SUMS").write_bytes(sums.replace(b"%b", b"0" * 64))
+    (shelf / "mnist.safetensors").unlink()
+    assert doctor.main(["--checkpoints", str(shelf)]) == 1
+    said = capsys.readouterr().out.partition("Not ready:\n")[2].splitlines()
+    assert why in said[0] and "-- checkpoints/SHA256SUMS " in said[0]
+    assert f"{shelf / 'mnist.safetensors'} is missing" in said[1]
+    assert [line[:2] for line in said[:2]] == ["- ", "- "]
 
 
 def test_doctor_says_what_is_the_readers_own_and_what_does_not_ship(shelf, capsys):
@@ -286,6 +315,15 @@ def test_doctor_says_what_is_the_readers_own_and_what_does_not_ship(shelf, capsy
     assert "mnist.safetensors: NOT the one that ships" in said
     assert f"Ready, but:\n- {replaced} is not the one that ships" in said
     assert said.count("as it ships") == 3
+
+
+def test_doctor_names_a_damaged_file_of_the_readers_own(shelf, capsys):
+    """Which is in no lesson's way."""
+    (shelf / "junk.safetensors").write_bytes(b"junk")
+    assert doctor.main(["--checkpoints", str(shelf)]) == 0
+    said = capsys.readouterr().out
+    assert f"{shelf / 'junk.safetensors'}: damaged: train it again or remove it" in said
+    assert said.endswith("\nReady.\n") and said.count("git") == 0
 
 
 def test_doctor_looks_for_what_is_needed_and_works_without(monkeypatch, capsys):

@@ -369,6 +369,7 @@ def test_paths_are_located_and_labelled(tmp_path, monkeypatch):
     )
     assert re.fullmatch("My Pets-[0-9a-f]{6}", mine)
     assert label("else where/My Pets") != mine and len(label("a" * 300)) == 47
+    assert label("caf\udce9/a") != label("caf\udce8/a")  # no UTF-8 on Linux
     for name in files.BUILT_IN:
         assert label(name) == name
         assert label(f"own/{name}") != label(tmp_path / name) != name

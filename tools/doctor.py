@@ -29,8 +29,13 @@ def quoted(path: Path) -> str:
     return subprocess.list2cmdline([text]) if windows else shlex.quote(text)
 
 
-FETCH = f"get it back: git -C {quoted(ROOT)} checkout -- checkpoints (or clone again)"
 REINSTALL = f"run: make -C {quoted(ROOT)} setup (or the pip lines of README.md)"
+
+
+def fetch(name: str) -> str:
+    """How to get back a file that ships; name: below checkpoints/."""
+    command = f"git -C {quoted(ROOT)} checkout -- checkpoints/{name}"
+    return f"get it back: {command} (or clone again)"
 
 
 def show(name: str, value: str) -> None:
@@ -116,42 +121,51 @@ def show_browser() -> None:
 def check_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
     """Load all checkpoints and judges, and compare those that ship with SHA256SUMS.
 
-    Gives what is in the way of the lessons, and what is only to be known.
+    Gives what is in the way of the lessons, and what is only to be known. A damaged
+    file of the reader's own is neither.
     """
     try:
         from lesson_utils import load
         from lesson_utils.quality.judge import load_judge
-        from lesson_utils.support.files import read_checksums, sha256
+        from lesson_utils.support.files import read_checksums, sha256, shipped_files
     except Exception as error:
         return [explain("lesson_utils", error)], []
+    ships = [path.relative_to(folder).as_posix() for path in shipped_files(folder)]
+    trouble, known, sums = [], [], {}
     try:
-        shipped = read_checksums()
-    except OSError as error:
-        return [f"{error}: {FETCH}"], []
+        sums = read_checksums()
+        lacking = ", ".join(name for name in ships if name not in sums)
+        if lacking:
+            trouble.append(f"SHA256SUMS lacks {lacking}: {fetch('SHA256SUMS')}")
+    except (ValueError, OSError) as error:
+        trouble.append(f"{error}: {fetch('SHA256SUMS')}")
     found = [*folder.glob("*.safetensors"), *folder.glob("judges/*.safetensors")]
     names = {path.relative_to(folder).as_posix(): path for path in sorted(found)}
-    trouble = [
-        f"{folder / name} is missing: {FETCH}" for name in shipped.keys() - names
-    ]
-    known = []
+    missing = [name for name in ships if name not in names]
+    trouble += [f"{folder / name} is missing: {fetch(name)}" for name in missing]
     for name, path in names.items():
         kind = "judge" if path.parent.name == "judges" else "checkpoint"
         try:
             (load_judge if kind == "judge" else load)(path)
-        except (ValueError, OSError) as error:
-            show(kind, f"{path.name}: DAMAGED")
-            trouble.append(f"{error}: {FETCH}")
+            digest = sha256(path)
+        except (ValueError, OSError):
+            if name in ships:
+                show(kind, f"{path.name}: DAMAGED")
+                trouble.append(f"{path} is damaged: {fetch(name)}")
+            else:
+                show(kind, f"{path}: damaged: train it again or remove it")
             continue
-        digest = sha256(path)
-        if name not in shipped:
+        if name not in ships:
             words = "your own, checksum verified"
-        elif digest == shipped[name]:
+        elif name not in sums:
+            words = "checksum verified, but not in SHA256SUMS"
+        elif digest == sums[name]:
             words = "as it ships, checksum verified"
         else:
             words = "NOT the one that ships"
             known.append(
                 f"{path} is not the one that ships, so what the lessons say of it may "
-                f"not hold; if you did not mean to replace it, {FETCH}"
+                f"not hold; if you did not mean to replace it, {fetch(name)}"
             )
         show(kind, f"{path.name}: {words}, sha256 {digest[:16]}…")
     return trouble, known

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def label(name_or_path: str | Path) -> str:
     if os.fspath(name_or_path) in BUILT_IN:
         return os.fspath(name_or_path)
     whole = os.path.realpath(folder)
-    return f"{folder.name[:40]}-{hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    return f"{folder.name[:40]}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:6]}"
 
 
 def label_of(file: Path, home: Path) -> str:
@@ -211,10 +212,19 @@ def write_checksums(folder: Path = CHECKPOINTS) -> None:
 
 
 def read_checksums() -> dict[str, str]:
-    """{file below checkpoints/: its SHA-256 when it was shipped}."""
-    text = (CHECKPOINTS / "SHA256SUMS").read_text(encoding="utf-8")
-    pairs = (line.split(maxsplit=1) for line in text.splitlines())
-    return {name: digest for digest, name in pairs}
+    """{file below checkpoints/: its SHA-256 when it was shipped}.
+
+    ValueError, naming the line, if SHA256SUMS is not as `sha256sum` writes it.
+    """
+    path, sums = CHECKPOINTS / "SHA256SUMS", {}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for n, line in enumerate(text.splitlines(), 1):
+        found = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if found:
+            sums[found[2]] = found[1]
+        elif line.strip():
+            raise ValueError(f"{path}: line {n} is not a SHA-256 and a file's name")
+    return sums
 
 
 def sha256(path: Path) -> str:
