@@ -259,7 +259,7 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     out = located(chosen.out or RESULTS / f"{called}.json", "--out")
     chosen.keeps.append(out)
     judge = judge_for(name, like=checkpoint) if checkpoint.context else None
-    about = {"machine": machine(device), "name": str(chosen.checkpoint)}
+    about = {"machine": machine(device), "name": called}
     work = evaluate(checkpoint, judge, experiment, out, data, unseen, **about)
     title = f"{located(name).name} on {device}"
     *_, result = progress(work, sampler_steps(experiment), title)

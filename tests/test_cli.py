@@ -272,6 +272,9 @@ def test_each_folder_of_one_name_is_judged_by_its_own_checkpoint(
         name = label(f"{kind}/train")
         result = json.loads((tmp_path / f"results/{name}.json").read_text("utf-8"))
         assert result["model"] == experiment.digest(load(f"{kind}/train").model)
+    other = ["--checkpoint", name, "--dataset", "pets/train"]
+    for way in (["--checkpoint", "./pets/../pets/train/"], other):  # it goes on
+        assert main([*command, *way]) == 0
     capsys.readouterr()
     assert main([*command, "--checkpoint", name]) == 2
     assert "--dataset: the data that the checkpoint" in capsys.readouterr().err
