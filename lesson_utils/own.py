@@ -16,6 +16,7 @@ from .support.bar import progress
 from .support.checked import checked, flag, optional, refuse, whole
 from .support.files import located
 from .support.names import class_names as prompt_names
+from .support.words import say
 
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
 LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
@@ -103,7 +104,7 @@ def image_folder(
     x = to_unit(pixels[found])
     if blank := blank_ones(x, str(root), background):
         first = paths[found[blank[0]]]
-        print(f"{root}: blank images: {len(blank):,} of {len(x):,}, such as {first}")
+        say(f"{root}: blank images: {len(blank):,} of {len(x):,}, such as {first}")
     c = torch.eye(K)[numbers[found]] if K else torch.zeros(len(x), 0)
     return Pictures(x, c, names)
 
@@ -155,7 +156,7 @@ def leave_out(root: Path, problems: list, skip: bool, lost: list[str]) -> None:
     if skip and lost:
         raise ValueError(f"{root}: no image in {', '.join(lost) or 'it'}: {first}")
     if skip:
-        print(f"{root}: unreadable and left out: {n:,}, such as {first}")
+        say(f"{root}: unreadable and left out: {n:,}, such as {first}")
         return
     hint = f"save as 8-bit PNG with sides up to {LARGEST_SIDE:,}, move away, or leave"
     hint = f"{hint} out (skip_unreadable=True, --skip-unreadable)"

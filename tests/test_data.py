@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import struct
+import sys
 import zlib
 from dataclasses import asdict
 
@@ -20,6 +21,7 @@ from small import small_checkpoint
 from lesson_utils import dataset, image_folder, npy_pair
 from lesson_utils.data import Reading, mnist, same_data
 from lesson_utils.imagefile import LARGEST_IMAGE
+from lesson_utils.support.bar import progress
 from lesson_utils.support.files import fingerprint, located
 
 
@@ -230,6 +232,23 @@ def test_all_that_is_no_picture_is_named_at_once_and_can_be_left_out(pets, capsy
     assert said.count("\n") == 1
     like = checkpoint(reading={"skip_unreadable": True})
     assert torch.equal(dataset(pets, like=like).x, data.x)
+
+
+@pytest.mark.parametrize("page", ["cp1252", "ascii"])
+def test_an_output_that_knows_few_letters_stops_nothing(pets, monkeypatch, page):
+    """Used from a program of one's own, which keeps stdout as it is."""
+    home = pets.rename(pets.with_name("猫"))
+    (home / "cats" / "σ.png").write_bytes(b"no picture")
+    put(home / "cats" / "π.png", np.zeros((16, 16, 3), np.uint8))
+    out = io.TextIOWrapper(io.BytesIO(), encoding=page)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert len(dataset(home, skip_unreadable=True).x) == 5
+    assert list(progress([1], label="猫 σ̂")) == [1]
+    out.flush()
+    said = out.buffer.getvalue().decode(page)
+    assert f"{home.parent / '?'}: blank images: 1 of 5, such as " in said
+    assert f"left out: 1, such as {home.parent / '?' / 'cats' / '?.png'}" in said
+    assert "? ??: 100%" in said
 
 
 def test_a_folder_without_classes(pets):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 from .checked import checked, instance, optional, real, whole
+from .words import known
 
 
 class Bar(tqdm):
@@ -48,8 +49,8 @@ def progress(
         total = len(steps)
     bar = Bar(
         total=total or None,
-        desc=label or None,
-        unit=unit,
+        desc=known(label) or None,
+        unit=known(unit),
         miniters=1,
         ncols=79,
         position=0,
