@@ -29,7 +29,7 @@ from .quality.judge import judge_for
 from .quality.markdown import unjudged_tables
 from .quality.report import NO_JUDGE, chart, table
 from .support.checked import refuse, whole
-from .support.device import best_device, machine, usable
+from .support.device import best_device, machine, refuse_to_compile, usable
 from .support.files import (
     BUILT_IN,
     CHECKPOINTS,
@@ -134,6 +134,11 @@ def train_flags(options: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write samples of each class into build/train/, as PNG, each N updates",
     )
+    options.add_argument(
+        "--compile",
+        action="store_true",
+        help="the network first, which takes minutes, and then trains faster",
+    )
     options.add_argument("--out", type=Path, help="default: in checkpoints/")
     options.add_argument(
         "--overwrite", action="store_true", help="replace a checkpoint that is there"
@@ -153,6 +158,8 @@ def run_train(chosen: argparse.Namespace) -> None:
     out, state = runs.places(chosen)
     chosen.keeps.append(state)
     device = device_of(chosen)
+    if chosen.compile:
+        refuse_to_compile(device)
     with ExitStack() as held:
         if is_main():
             held.enter_context(locked(out))
@@ -210,6 +217,8 @@ def run_sample(chosen: argparse.Namespace) -> None:
     name = "sprites" if chosen.checkpoint is None else chosen.checkpoint
     folder = located(chosen.save_dir, "--save-dir")
     device = device_of(chosen)
+    if asked.compile:
+        refuse_to_compile(device)
     checkpoint = samples.model_of(name, chosen.ema, device)
     job = samples.planned(asked, checkpoint, name)
     if earlier:

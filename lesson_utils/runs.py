@@ -51,7 +51,7 @@ class Work(NamedTuple):
     """What to train: a name for it, its data, how they are read, where it begins.
 
     usual: width and steps if none are given; start: the Checkpoint that is trained
-    longer, or None.
+    longer, or None; compiled: whether the network is compiled before it trains.
     """
 
     name: str
@@ -62,14 +62,18 @@ class Work(NamedTuple):
     width: int
     start: Checkpoint | None
     device: torch.device
+    compiled: bool
 
     def new_model(self, seed: int) -> ContextUnet:
         """The model before the first update."""
         torch.manual_seed(seed)
-        if self.start:
-            return copy.deepcopy(self.start.model)
         C, K = self.data.x.shape[1], self.data.c.shape[1]
-        return ContextUnet(C, K, self.width).to(self.device)
+        model = ContextUnet(C, K, self.width)
+        if self.start:
+            model = copy.deepcopy(self.start.model)
+        if self.compiled:
+            model.compile()
+        return model.to(self.device)
 
 
 def run(chosen: argparse.Namespace, work: Work, out: Path, state: Path) -> None:
@@ -159,7 +163,8 @@ def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
         given = {k: value for k, value in reading.items() if value}
         reading = {**start.meta.get("reading", {}), **given}
     name = located(chosen.dataset).name
-    return Work(name, data, reading, schedule, usual, width, start, device)
+    how = {"device": device, "compiled": chosen.compile}
+    return Work(name, data, reading, schedule, usual, width, start, **how)
 
 
 def plan(chosen: argparse.Namespace, work: Work, state: Path) -> tuple[int, Settings]:

@@ -125,14 +125,18 @@ class SampleSettings:
     dtype: Annotated[
         str, choice("float32", "bfloat16"), "of the network, float32 or bfloat16"
     ] = "float32"
+    compile: Annotated[bool, flag, "the network first, which takes a minute"] = False
     gif: Annotated[bool, flag, "a film of how the first images come about"] = False
 
 
 class Network:
-    """A model as samplers call it: in the type asked for, and it counts its images."""
+    """A model as samplers call it: in the type asked for, compiled if that is asked
+    for, and it counts its images.
+    """
 
-    def __init__(self, model: nn.Module, dtype: str):
-        self.model, self.lower = model, dtype == "bfloat16"
+    def __init__(self, model: nn.Module, settings: SampleSettings):
+        self.model = torch.compile(model) if settings.compile else model
+        self.lower = settings.dtype == "bfloat16"
         self.evaluated = 0
 
     def __call__(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
@@ -195,7 +199,7 @@ def planned(asked: SampleSettings, checkpoint: Checkpoint, name: str = "") -> Jo
     words = None if own else list(settings.prompts or checkpoint.context or [""])
     c = context_of(data, checkpoint) if own else contexts(words, checkpoint)
     mixes = settings.mode == "interpolate" and len(settings.prompts or ()) == 2
-    network = Network(checkpoint.model, settings.dtype)
+    network = Network(checkpoint.model, settings)
     return Job(settings, checkpoint, network, n, c, words, mixes, data)
 
 

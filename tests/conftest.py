@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from lesson_utils.data import DATA
 from lesson_utils.support.files import located
@@ -45,6 +46,19 @@ def browser():
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """What is compiled; without C++, as a compiler would take a minute."""
+    usual, seen = torch.compile, []
+
+    def quick(what):
+        seen.append(what)
+        return usual(what, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", quick)
+    return seen
 
 
 def outer_environment() -> dict[str, str]:

@@ -530,6 +530,16 @@ def test_what_makes_no_sense_is_refused_before_any_work(
     assert not (desk.home / "out").exists()
 
 
+def test_a_compiled_network_gives_the_same_images(desk, compiled):
+    plain, fast = desk.sample("plain"), desk.sample("fast", "--compile")
+    assert len(compiled) == 2 and record(fast)["settings"]["compile"] is True
+    again = desk.again(fast, "again")
+    assert len(compiled) == 4 and contents(again) == contents(fast)
+    for name in ("000000.png", "000005.png"):
+        one, two = (np.asarray(Image.open(f / name), int) for f in (plain, fast))
+        assert abs(one - two).max() <= 1
+
+
 def test_a_model_without_classes(desk, refused):
     save(desk.file, small_model(1, 0), SCHEDULE, (), (1, 8, 8))
     assert "--unconditional: a checkpoint with" in refused(

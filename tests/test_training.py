@@ -430,6 +430,24 @@ def test_previews_are_written_while_it_trains_and_change_nothing(
         assert torch.equal(value, load(seen).model.state_dict()[name])
 
 
+def test_a_compiled_network_trains_to_the_same_weights(home, compiled):
+    plain, fast = home / "plain.safetensors", home / "fast.safetensors"
+    assert train_by("--steps", "5", "--out", plain) == 0 and not compiled
+    assert train_by("--steps", "5", "--out", fast, "--compile") == 0
+    assert len(compiled) == 2  # and first something small
+    for name, value in load(plain).model.state_dict().items():
+        assert torch.allclose(value, load(fast).model.state_dict()[name], atol=1e-4)
+
+
+def test_where_nothing_compiles_it_is_said_in_a_line(home, refused, monkeypatch):
+    def fails(what):
+        raise RuntimeError("no compiler\nand so on")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    said = "--compile: torch.compile does not work: no compiler"
+    assert refused("--steps", "5", "--compile") == f"error: {said}"
+
+
 def test_what_ctrl_c_leaves_is_said_truly(home, capsys, monkeypatch):
     def stopped(*arguments):
         assert train_by("--steps", "6", *arguments) == 130

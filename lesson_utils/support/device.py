@@ -30,6 +30,15 @@ def usable(device: str | int | torch.device | None) -> torch.device:
         refuse("device", f"one of this machine, such as 'cpu' ({why}),", device)
 
 
+def refuse_to_compile(device: torch.device) -> None:
+    """ValueError if torch.compile does not work here, for want of a compiler, say."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
+    except Exception as problem:  # of many kinds
+        why = str(problem).strip().partition("\n")[0]
+        raise ValueError(f"--compile: torch.compile does not work: {why}") from None
+
+
 def machine(device: str | torch.device) -> str:
     """The hardware and the versions that a measurement must name."""
     kind = torch.device(device).type
