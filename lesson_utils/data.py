@@ -162,6 +162,12 @@ def own_data(folder: Path, given: Reading, like) -> Pictures:
         how = {"background": reading.background or "white", "grey": bool(reading.grey)}
         skip = reading.skip_unreadable
         return image_folder(folder, reading.size or 16, **how, skip_unreadable=skip)
+    if images and arrays:
+        both = f"{arrays[0].name} and {images[0].name}"
+        raise ValueError(
+            f"{folder}: arrays and images, or folders, lie in it: {both}; move one "
+            "kind to a folder of its own"
+        )
     near = get_close_matches(folder.name.lower(), BUILT_IN, 1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     wanted = "a folder of images or of class folders, or one with two .npy files"

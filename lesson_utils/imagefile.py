@@ -16,6 +16,7 @@ LARGEST_SIDE = 8192  # pixels of an image file: 64 megapixels, if it is a square
 LARGEST_IMAGE = 2**29  # bytes of an image file, as large as those pixels need
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # in EXIF
+BITS, ZERO_IS = 258, 262  # of a TIFF: bits of a value, and whether 0 is black (1)
 PIXEL_TAGS = {  # of a TIFF: sizes, compression, colours, strips, tiles, orientation
     *(256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320),
     *(322, 323, 324, 325, 332, 334, 338, 339, 347, 529, 530, 531, 532),
@@ -30,7 +31,8 @@ def read_picture(
     Takes FORMATS, of a film the first frame. Transparent pixels show the background.
     An image that fits is enlarged by a whole number, one that is too large is shrunk by
     averages, and what is missing to a square is background on both sides. Enlarged
-    pixel art counts as the small original. ValueError, naming the file, for all else.
+    pixel art counts as the small original. Grey of 16 bits is rounded to 8. ValueError,
+    naming the file, for all else.
     """
     try:
         if not path.is_file():
@@ -42,6 +44,11 @@ def read_picture(
     ground.paste(image, (0, 0), image)
     ground = original(ground.convert("L") if grey else ground, size)
     return np.asarray(fitted(ground, size, background)).reshape(size, size, -1)
+
+
+def transparent(path: Path) -> bool:
+    """Whether an image file that can be read has pixels that are not opaque."""
+    return decoded(path, 4).getchannel("A").getextrema()[0] < 255
 
 
 # Decoding
@@ -64,10 +71,11 @@ def upright(file: BinaryIO, enough: int) -> Image.Image:
     """The image of an open file in RGBA, turned as its EXIF says, if that is whole."""
     with catch_warnings(action="ignore"), opened(file) as image:
         side = max(image.size)
-        if side > LARGEST_SIDE or image.mode[0] in "IF":
-            raise ValueError(f"{image.size} pixels of mode {image.mode}")
+        if side > LARGEST_SIDE:
+            raise ValueError(f"{image.size} pixels")
         image.draft(None, [-(-n * enough // side) for n in image.size])  # of a JPEG
-        pixels = image.convert("RGBA")
+        deep = image.mode[0] in "IF"
+        pixels = of_16_bits(image) if deep else image.convert("RGBA")
         try:
             orientation = image.getexif().get(ORIENTATION)
         except Exception:  # no pixel needs it
@@ -77,6 +85,19 @@ def upright(file: BinaryIO, enough: int) -> Image.Image:
     pixels.info.clear()
     pixels.getexif()[ORIENTATION] = orientation
     return ImageOps.exif_transpose(pixels)
+
+
+def of_16_bits(image: Image.Image) -> Image.Image:
+    """Grey values in 0..65535 in RGBA, which Pillow would cut off at 255."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    light = (tags.get(BITS, (16,)), tags.get(ZERO_IS, 1)) == ((16,), 1)
+    if not light or (image.mode == "I" and image.format != "PNG") or image.mode == "F":
+        what = "grey values other than whole numbers from 0, black, to 65535, white"
+        raise ValueError(f"{what} (mode {image.mode})")
+    values = np.asarray(image, np.uint32)
+    opaque = values != image.info.get("transparency", -1)
+    both = np.stack([(values + 128) // 257, opaque * 255], -1).astype(np.uint8)
+    return Image.fromarray(both).convert("RGBA")
 
 
 def opened(file: BinaryIO) -> Image.Image:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from .imagefile import FORMATS, LARGEST_SIDE, read_picture
+from .imagefile import FORMATS, LARGEST_SIDE, read_picture, transparent
 from .support.bar import progress
 from .support.checked import checked, flag, optional, refuse, whole
 from .support.files import located
@@ -101,9 +101,9 @@ def image_folder(
     if problems:
         lost = [name for k, name in enumerate(files) if k not in numbers[found]]
         leave_out(root, [*problems.values()], skip_unreadable, lost)
-    x = to_unit(pixels[found])
-    if blank := blank_ones(x, str(root), background):
-        first = paths[found[blank[0]]]
+    x, readable = to_unit(pixels[found]), [paths[i] for i in found]
+    if blank := blank_ones(x, str(root), lambda: ground(readable, background)):
+        first = readable[blank[0]]
         say(f"{root}: blank images: {len(blank):,} of {len(x):,}, such as {first}")
     c = torch.eye(K)[numbers[found]] if K else torch.zeros(len(x), 0)
     return Pictures(x, c, names)
@@ -166,6 +166,18 @@ def leave_out(root: Path, problems: list, skip: bool, lost: list[str]) -> None:
     lines += [f"  {problem}" for problem in problems[:LISTED]]
     lines += [f"  … and {n - LISTED:,} more"] * (n > LISTED)
     raise ValueError("\n".join(lines))
+
+
+def ground(files: list[Path], background: str) -> str:
+    """What to do if nothing is seen of images: another ground for transparent ones."""
+    if not any(map(transparent, files)):
+        return ""
+    other = "white" if sum(ImageColor.getrgb(background)) < 384 else "black"
+    how = f"background={other!r} (--background {other})"
+    return (
+        f" on {background}; {background} drawings on transparent ground need another "
+        f"background: {how}"
+    )
 
 
 def listed(folder: Path) -> list[Path]:
@@ -288,21 +300,18 @@ def mapped(path: Path) -> np.ndarray:
 # Both
 
 
-def blank_ones(x: Tensor, where: str, background: str | None = None) -> list[int]:
-    """Which images have one colour alone; ValueError if all do, or all are the same."""
+def blank_ones(x: Tensor, where: str, advice=lambda: "") -> list[int]:
+    """Which images have one colour alone; ValueError if all do, or all are the same.
+
+    advice: what to do then, in words, or "".
+    """
     blank = (x.amax((2, 3)) == x.amin((2, 3))).all(1)
     same = len(x) > 1 and torch.equal(x.amax(0), x.amin(0))
     if not blank.all() and not same:
         return blank.nonzero().flatten().tolist()
     who = f"all {len(x):,} images are" if len(x) > 1 else "the only image is"
-    what = f"{who} {'blank' if blank.all() else 'the same'}"
-    if background is None:
-        raise ValueError(f"{where}: {what}")
-    other = "white" if background == "black" else "black"
-    how = f"background={other!r} (--background {other})"
     raise ValueError(
-        f"{where}: {what} on {background}; {background} drawings on transparent ground "
-        f"need another background: {how}"
+        f"{where}: {who} {'blank' if blank.all() else 'the same'}{advice()}"
     )
 
 

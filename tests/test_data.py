@@ -156,7 +156,6 @@ BROKEN = {
     "flat.png": (png_of(0, 5), "no picture"),
     "e.eps": (b"%!PS-Adobe-3.0 EPSF", "8-bit PNG"),
     "floats.tiff": (encoded(GREY / 9.0, "tiff"), "8-bit"),
-    "16bits.png": (encoded(np.uint16(GREY), "png"), "8-bit"),
     "kittens": (lambda path: put(path / "0.png", art()), "inside a class"),
     "hole.png": (lambda path: hole(path, LARGEST_IMAGE + 1), "536,870,913 bytes, over"),
     "gone.png": (lambda path: path.symlink_to("nowhere"), "no picture.*broken link"),
@@ -322,7 +321,16 @@ def test_drawings_in_the_colour_of_the_ground(pets, capsys):
     assert capsys.readouterr().out == said
     for path in paths:
         put(path, art())
-    with pytest.raises(ValueError, match=f"{pets}: all 4 images are the same on white"):
+    with pytest.raises(ValueError, match=f"{pets}: all 4 images are the same$"):
+        dataset(pets)  # opaque: no other ground would help
+    for path in paths:
+        put(path, np.uint8([[(0, 0, 0, 0), (0, 0, 0, 255)]]))
+    why = "are blank on #000000; #000000 drawings .* background='white' "
+    with pytest.raises(ValueError, match=why):
+        dataset(pets, background="#000000")
+    for i, path in enumerate(paths):
+        put(path, np.full((16, 16, 3), 50 * i, np.uint8))
+    with pytest.raises(ValueError, match=f"{pets}: all 4 images are blank$"):
         dataset(pets)
 
 
@@ -563,7 +571,11 @@ def test_what_is_no_data_set_says_what_would_do(pair, pets, tmp_path, monkeypatc
     names = ["no/such/folder", "n" * 300, "."]
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    for name in (*names, pair, pets, flat, pets / "cats" / "0.png"):
+    for both, other in ((pets, "cats"), (flat, "0.png")):
+        why = f"^{both}: arrays and images, or folders, .*: one.npy and {other}; move"
+        with pytest.raises(ValueError, match=why):
+            dataset(both)
+    for name in (*names, pair, pets / "cats" / "0.png"):
         with pytest.raises(ValueError, match=f"{WANTED}{located(name)}$"):
             dataset(name)
     meant = {"MNIST": "mnist", "Sprites": "sprites", "sprite": "sprites"}

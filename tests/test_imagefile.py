@@ -8,7 +8,7 @@ import pytest
 from art import LOSSLESS, art, encoded, enlarged, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, TiffImagePlugin, features
+from PIL import Image, PngImagePlugin, TiffImagePlugin, features
 
 from lesson_utils.imagefile import LARGEST_SIDE, read_picture
 
@@ -79,6 +79,57 @@ def test_every_mode_gives_three_channels(tmp_path, mode):
     if mode != "1":
         close = np.asarray(grey.resize((16, 16), Image.Resampling.BOX))[..., None]
         assert np.abs(got - close.astype(int)).max() <= 2
+
+
+def deep_tiff(pixels, bits=16, zero_is=1, form=1):
+    """A TIFF of one strip, in the byte order of the pixels (16,16)."""
+    order = ">" if pixels.dtype.byteorder == ">" else "<"
+    size = pixels.nbytes
+    values = {256: 16, 257: 16, 258: bits, 259: 1, 262: zero_is, 273: 150, 277: 1}
+    values |= {278: 16, 279: size, 339: form}
+    head = struct.pack(f"{order}HIH", 42, 8, len(values))
+    for tag, value in values.items():
+        head += struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0)
+    return (
+        (b"MM" if order == ">" else b"II") + head.ljust(148, b"\0") + pixels.tobytes()
+    )
+
+
+DEEP = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+DEEP[::2] += 128  # the most that rounds down
+DEEP[1:-1:2] += 129  # and the least that rounds up
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "<", ">", "I"])
+def test_grey_of_16_bits_is_rounded_to_8(tmp_path, kind, monkeypatch):
+    """An old Pillow says I of a PNG."""
+    path = tmp_path / "a"
+    if kind in "<>":
+        path.write_bytes(deep_tiff(DEEP.astype(f"{kind}u2")))
+    else:
+        put(path, DEEP, "tiff" if kind == "tiff" else "png")
+    if kind == "I":
+        modes = PngImagePlugin._MODES
+        monkeypatch.setitem(modes, (16, 0), ("I", "I;16B"))
+    got = read_picture(path, 16)
+    assert (got == np.rint(DEEP / 257)[..., None]).all()
+
+
+def test_a_key_of_16_bits_is_transparent(tmp_path):
+    Image.fromarray(DEEP).save(tmp_path / "a.png", transparency=int(DEEP[0, 1]))
+    got = read_picture(tmp_path / "a.png", 16, "red")
+    assert got[0, 1].tolist() == [255, 0, 0] and got[0, 2].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "about"),
+    [("<f4", (32, 1, 3)), ("<u4", (32,)), ("<i2", (16, 1, 2)), ("<u2", (16, 0))],
+)
+def test_other_deep_greys_are_refused(tmp_path, kind, about):
+    """Fractions, 32 bits, signed ones, and white that is 0."""
+    (tmp_path / "a").write_bytes(deep_tiff(DEEP.astype(kind), *about))
+    with pytest.raises(ValueError, match="other than whole numbers from 0, black"):
+        read_picture(tmp_path / "a", 16)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
