@@ -73,6 +73,12 @@ class Panel:
         self.expect(other).not_to_have_attribute("src", before, timeout=MINUTES)
         assert before not in self.pictures()
 
+    def drawn(self, action):
+        """The same, and wait until the drawing has come to its end."""
+        self.changed(action)
+        stop = self.at.get_by_role("button", name="Stop")
+        self.expect(stop).to_be_disabled(timeout=MINUTES)
+
     def keep(self, name):
         drawn = "() => new Promise(f => requestIdleCallback(f, {timeout: 5000}))"
         for _ in range(5):  # cells that come into view change their height
@@ -223,11 +229,11 @@ def test_a_screen_reader_finds_every_control_by_its_name(panel):
 def test_the_keyboard_moves_a_slider_and_redraws(panel):
     guidance = panel.control("slider", "guidance")
     guidance.focus()
-    panel.changed(lambda: guidance.press("ArrowRight"))
+    panel.drawn(lambda: guidance.press("ArrowRight"))
     assert panel.number_of("guidance") == "1.25"
     panel.expect(panel.said()).to_contain_text("40 evaluations of the network")
     panel.keep("guidance_by_keyboard")
-    panel.changed(lambda: guidance.press("ArrowLeft"))
+    panel.drawn(lambda: guidance.press("ArrowLeft"))
 
 
 def test_tab_leads_from_control_to_control(panel):
@@ -255,14 +261,14 @@ def test_the_mouse_moves_a_slider(panel):
         panel.page.mouse.move(x + 400, y, steps=5)
         panel.page.mouse.up()
 
-    panel.changed(drag)
+    panel.drawn(drag)
     assert panel.number_of("food") == "1.00"
     panel.expect(panel.control("textbox", "prompt")).to_have_value("hero + food")
     panel.keep("food_by_mouse")
 
 
 def test_a_prompt_draws_what_it_says(panel):
-    panel.changed(lambda: panel.write("0.5 spell + ½ hero"))
+    panel.drawn(lambda: panel.write("0.5 spell + ½ hero"))
     shares = [panel.number_of(name) for name in ("hero", "food", "spell")]
     assert shares == ["0.50", "0.00", "0.50"]
     panel.keep("prompt")
@@ -270,9 +276,9 @@ def test_a_prompt_draws_what_it_says(panel):
 
 def test_a_preset_writes_the_prompt(panel):
     preset = panel.control("combobox", "preset")
-    panel.changed(lambda: preset.select_option("no context"))
+    panel.drawn(lambda: preset.select_option("no context"))
     panel.expect(panel.control("textbox", "prompt")).to_have_value("")
-    panel.changed(lambda: preset.select_option("spell"))
+    panel.drawn(lambda: preset.select_option("spell"))
     panel.expect(panel.control("textbox", "prompt")).to_have_value("spell")
 
 
@@ -285,14 +291,14 @@ def test_a_bad_prompt_shows_its_message_beneath_it(panel):
     assert 0 <= message["y"] - prompt["y"] - prompt["height"] < 20
     assert panel.pictures() == before
     panel.keep("bad_prompt")
-    panel.changed(lambda: panel.write("food"))
+    panel.drawn(lambda: panel.write("food"))
     panel.expect(panel.at.get_by_role("alert")).to_have_count(0)
 
 
 def test_the_dice_draws_from_other_noise(panel):
     seed = panel.control("textbox", "seed")
     panel.expect(seed).to_have_value("0")
-    panel.changed(lambda: panel.press("New seed"))
+    panel.drawn(lambda: panel.press("New seed"))
     panel.expect(seed).not_to_have_value("0")
     panel.keep("dice")
 
@@ -329,9 +335,9 @@ def test_a_number_beside_a_slider_is_refused_in_words(panel, name, typed, needed
     panel.expect(number).to_have_text(before)
     panel.keep("number_refused")
     good = {"steps": "21", "guidance": "1.50"}[name]
-    panel.changed(lambda: (number.fill(good), number.press("Enter")))
+    panel.drawn(lambda: (number.fill(good), number.press("Enter")))
     panel.expect(told).to_have_count(0)
-    panel.changed(lambda: (number.fill(before), number.press("Enter")))
+    panel.drawn(lambda: (number.fill(before), number.press("Enter")))
 
 
 def test_a_burst_of_wishes_ends_with_the_last(panel):
@@ -345,6 +351,8 @@ def test_a_burst_of_wishes_ends_with_the_last(panel):
     for _ in range(4):
         pictures.press("ArrowLeft")
     panel.at.get_by_role("img", name="8 samples of food").wait_for(timeout=MINUTES)
+    stop = panel.at.get_by_role("button", name="Stop")
+    panel.expect(stop).to_be_disabled(timeout=MINUTES)
 
 
 def test_ddpm_can_be_stopped_and_its_film_scrubbed(panel):
