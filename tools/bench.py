@@ -39,6 +39,8 @@ from lesson_utils import (
     train,
 )
 from lesson_utils.quality.card import fill
+from lesson_utils.sample_runs import into_folder
+from lesson_utils.samples import SampleSettings, planned
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import ROOT, write_json
 from lesson_utils.support.flags import printable
@@ -162,6 +164,16 @@ def bench_playground(name: str, n: int = 8, rounds: int = 20) -> list[dict]:
     return [row(what, cost, "× the time", "at most 1.15", cost <= 1.15, **took)]
 
 
+def bench_writing(name: str, n: int = 192) -> list[dict]:
+    """Samples as files: what their PNGs take beside the sampling, of DDIM-20."""
+    job = planned(SampleSettings(n_samples=n), load(name), name)
+    with tempfile.TemporaryDirectory() as folder:
+        spent = into_folder(job, Path(folder), {})["seconds"]
+    share = 100 * spent["writing"] / spent["sampling"]
+    what = f"Writing {n} {name} as PNGs against sampling them with DDIM-20"
+    return [row(what, share, "% of the time", "at most 10", share <= 10, **spent)]
+
+
 def usual_gif(frames: list[Tensor]) -> bytes:
     """The GIF as it is usually made: matplotlib clears and draws every axis anew."""
     matplotlib.use("Agg")
@@ -283,6 +295,7 @@ def main() -> int:
         partial(bench_samplers, "sprites"),
         bench_checked,
         partial(bench_playground, "sprites"),
+        partial(bench_writing, "sprites"),
         partial(bench_gif, "sprites"),
         bench_forward,
         bench_training,
