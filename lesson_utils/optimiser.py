@@ -1,6 +1,7 @@
 """Muon: an optimiser that learns in half the updates what AdamW does."""
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,25 @@ def weights_of(name: str, value: object, call: Call) -> list[nn.Parameter]:
     if not given or not all(isinstance(p, nn.Parameter) for p in given):
         refuse(name, "model.parameters()", value)
     return given
+
+
+def state_for(name: str, value: object, call: Call) -> dict:
+    """The rule for the state_dict of an optimiser of the same weights."""
+    try:
+        state = dict(value["state"])
+        groups = [list(group["params"]) for group in value["param_groups"]]
+        stored = {i: shapes_in(state.get(i, {})) for i in chain(*groups)}
+    except (KeyError, TypeError, AttributeError):
+        refuse(name, "what optimiser.state_dict() gave", value)
+    ours = [group["params"] for group in call["self"].param_groups]
+    sizes, given = ([len(group) for group in each] for each in (ours, groups))
+    if given != sizes:
+        refuse(name, f"the state of groups of {sizes} weights", given)
+    for i, p in zip(chain(*groups), chain(*ours), strict=True):
+        wanted = shapes_in(fresh_state(p))
+        if stored[i] and stored[i] != wanted:  # nothing is kept before the first step
+            refuse(name, f"Muon's state {wanted} of weight {i}", stored[i])
+    return value
 
 
 @checked(parameters=weights_of, lr=real("(0, 1)"), weight_decay=real("[0, 1)"))
@@ -38,11 +58,13 @@ class Muon(torch.optim.AdamW):
         super().add_param_group(param_group)
         self.complete()
 
+    @checked(state_dict=state_for)
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take the state of the same weights; ValueError, and no change, for others."""
+        super().load_state_dict(state_dict)
+
     def __setstate__(self, state: dict) -> None:
         """Take a state, also of matrices, in which AdamW would look for a step."""
-        for p, kept in state["state"].items():
-            if kept and isinstance(p, Tensor) and kept.keys() != names_of(p):
-                refuse("state_dict", f"Muon's state, {names_of(p)},", set(kept))
         torch.optim.Optimizer.__setstate__(self, state)
         self.complete()
 
@@ -50,9 +72,8 @@ class Muon(torch.optim.AdamW):
         """Give each weight its state at once, so that a stored one can be loaded."""
         for group in self.param_groups:
             for p in group["params"]:
-                for name in sorted(names_of(p) - self.state[p].keys()):
-                    start = torch.tensor(0.0) if name == "step" else torch.zeros_like(p)
-                    self.state[p][name] = start
+                for name, start in fresh_state(p).items():
+                    self.state[p].setdefault(name, start)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -86,9 +107,17 @@ def is_matrix(p: Tensor) -> bool:
     return p.ndim > 1 and min(p.shape[0], p[0].numel()) >= 16
 
 
-def names_of(p: Tensor) -> set[str]:
-    """What the state of a weight is made of."""
-    return {"momentum"} if is_matrix(p) else {"exp_avg", "exp_avg_sq", "step"}
+def fresh_state(p: Tensor) -> dict[str, Tensor]:
+    """The state of a weight that has not moved yet."""
+    if is_matrix(p):
+        return {"momentum": torch.zeros_like(p)}
+    averages = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+    return averages | {"step": torch.tensor(0.0)}
+
+
+def shapes_in(state: dict) -> dict[str, tuple[int, ...]]:
+    """The shapes of what is kept for a weight."""
+    return {name: tuple(kept.shape) for name, kept in state.items()}
 
 
 def orthogonal(g: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from small import small_model
 from torch import nn
 
-from lesson_utils import Muon
+from lesson_utils import ContextUnet, Muon
 from lesson_utils.optimiser import is_matrix, orthogonal
 
 
@@ -142,8 +142,23 @@ def test_the_state_of_another_optimiser_is_refused_and_an_empty_one_completed():
     moved(muon, 1)
     weights[0].grad = noise(32, 32)
     adamw.step()
-    with pytest.raises(ValueError, match="^state_dict: Muon's state, {'momentum'}"):
+    with pytest.raises(ValueError, match="^state_dict: Muon's state {'momentum'"):
         muon.load_state_dict(adamw.state_dict())
+
+
+OTHERS = [ContextUnet(3, 2, 16), ContextUnet(3, 3, 32), nn.Linear(32, 32)]
+NO_STATES = [{}, None, [], {"state": {}, "param_groups": [{}]}]
+
+
+@pytest.mark.parametrize("other", [*OTHERS, *NO_STATES])
+def test_the_state_of_other_weights_changes_nothing(other):
+    muon = Muon(ContextUnet(3, 3, 16).parameters(), lr=0.5)
+    before = copy.deepcopy(muon.state_dict())
+    if isinstance(other, nn.Module):
+        other = Muon(other.parameters(), lr=0.25).state_dict()
+    with pytest.raises(ValueError, match=r"^state_dict: .* is needed, got "):
+        muon.load_state_dict(other)
+    torch.testing.assert_close(muon.state_dict(), before, rtol=0, atol=0)
 
 
 def test_further_groups_move_as_the_first_does_and_schedulers_set_their_rates():
