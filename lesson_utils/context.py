@@ -15,6 +15,7 @@ from .support.names import (
     as_weight,
     class_names,
     classes_by_key,
+    folded,
     gaps_as_read,
 )
 
@@ -97,7 +98,7 @@ def weights(
 ) -> Tensor:
     """The weights (K,) that one prompt gives; where: what a complaint calls it."""
     c = torch.zeros(len(names))
-    text = " ".join(text.casefold().split())
+    text = folded(text)
     end = 0 if text else None
     while end is not None:
         match = term.match(text, end)

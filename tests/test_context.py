@@ -50,6 +50,8 @@ READ = [  # (class names, {index: weight}, prompts that say so)
     (ODD, {4: 1}, "3 8"),
     (ODD, {3: 0.5, 5: 0.5}, "0.5 r&b & 0.5 c++"),
     (ODD, {6: 1, 7: 1}, "- + ÉTÉ"),
+    (("cafe\u0301", "b"), {0: 1}, "caf\u00e9", "CAFE\u0301", "1 CAF\u00c9"),
+    (("b", "caf\u00e9"), {0: 1, 1: 0.5}, "b + 0.5 cafe\u0301"),
     (("hero", "hero-"), {0: 1, 1: 1}, "hero- + hero", "hero + hero-"),
     (("rock", "rock and roll"), {1: 1}, "rock and roll"),
     (("sand", "land"), {0: 1, 1: 1}, "sand and land"),
@@ -152,6 +154,7 @@ def test_not_names(names):
 
 NOT_TOLD_APART = [  # (class names, the one that is at fault, why)
     (["Cat", "dog", "cat"], "cat", "differs from 'Cat' in more than case"),
+    (["caf\u00e9", "cafe\u0301"], "cafe\u0301", "differs from 'caf\u00e9'"),
     (["t-shirt", "t shirt"], "t shirt", "differs from 't-shirt'"),
     (["dog", "0.5"], "0.5", "not a weight below 1"),
     (["dog", "½"], "½", "not a weight below 1"),

@@ -1,6 +1,7 @@
 """Class names as prompts are read, and the rule for names that prompts tell apart."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from .checked import Call, refuse
@@ -16,7 +17,16 @@ def all_texts(values: Sequence) -> bool:
 
 def as_read(name: str) -> str:
     """A name as prompts are read: its case and the kinds of its gaps do not count."""
-    return gaps_as_read(" ".join(name.casefold().split()))
+    return gaps_as_read(folded(name))
+
+
+def folded(text: str) -> str:
+    """A text without its case, in Unicode's form NFC: "é" may be stored as "e" and "´".
+
+    Names of folders come in either form (macOS writes the longer one).
+    """
+    apart = unicodedata.normalize("NFD", text).casefold()
+    return " ".join(unicodedata.normalize("NFC", apart).split())
 
 
 def gaps_as_read(text: str) -> str:
@@ -39,9 +49,10 @@ def as_weight(number: str) -> float:
 def class_names(name: str, value: object, call: Call | None = None) -> Sequence[str]:
     """The rule for class names that a prompt can tell apart, in a list or tuple.
 
-    They differ in more than case, spaces, hyphens and underscores. None is a weight
-    such as "0.5", begins with "*", or begins as a prompt for another class does, as
-    "a + b" beside "a". So `parse` reads whatever `describe` writes.
+    They differ in more than case, spaces, hyphens and underscores, and in more than
+    Unicode's two ways to store an accent. None is a weight such as "0.5", begins with
+    "*", or begins as a prompt for another class does, as "a + b" beside "a". So `parse`
+    reads whatever `describe` writes.
     """
     several = isinstance(value, Sequence) and not isinstance(value, str)
     if not several or not all_texts(value):
@@ -56,7 +67,7 @@ def class_names(name: str, value: object, call: Call | None = None) -> Sequence[
             refuse(name, f"{known} case, spaces, hyphens and underscores", one)
         first[key] = one
     for one in value:
-        text = " ".join(one.casefold().split())
+        text = folded(one)
         if re.fullmatch(NUMBER, text) and 0 < as_weight(text) < 1:
             refuse(name, "a class name that is not a weight below 1", one)
         if text[0] in "*×":
