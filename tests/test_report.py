@@ -50,6 +50,17 @@ def test_nothing_to_show_is_refused(show):
         show({"cells": [record(2, 0.0)]}, guidance=2.0)
 
 
+@pytest.mark.parametrize("show", [table, chart])
+@pytest.mark.parametrize("change", [{"fcd": None}, {"steps": "2"}, {"eta": 3}])
+def test_what_is_no_result_is_refused(show, change):
+    others = ({"cells": 3}, {"cells": [{}]}, {"cells": [record(2, 0.0) | change]})
+    for wrong in ({}, None, [], "", *others):
+        with pytest.raises(ValueError, match="^result: a result of evaluate with fcd"):
+            show(wrong)
+    with pytest.raises(ValueError, match="^result: a result of evaluate with nothing"):
+        table({"cells": [record(2, 0.0)]}, "nothing")
+
+
 @pytest.mark.parametrize("what", ["table", "guidance", "inversion"])
 def test_what_is_committed_is_found_by_name(what):
     for name in ("sprites", "mnist"):

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from ..support.checked import refuse
+from ..support.checked import Call, checked, instance, real, refuse
 from ..support.files import CHECKPOINTS, label
+from ..support.rules import FINITE, eta_rule, numbers
 from ..viz import COLOURS, LINES, png
 from .experiment import read_result
 
@@ -13,6 +14,21 @@ NO_JUDGE = (
     "distance, the class seen, precision, recall and guidance."
 )
 ABOVE = {"xycoords": ("data", "axes fraction"), "ha": "center"}  # of a chart
+
+
+def a_result(name: str, value: object, call: Call) -> dict:
+    """The rule for a result of evaluate whose cells all have what is to be shown."""
+    figures = [call["figure"]] if "figure" in call else ["fcd", "seconds", "n"]
+    try:
+        for cell in value["cells"]:
+            eta_rule("eta", cell["eta"], call)
+            for key in ("steps", "guidance", *figures):
+                real(FINITE)(key, cell[key])
+            if "figure" not in call:
+                numbers("fcd_interval", cell["fcd_interval"])
+    except (KeyError, TypeError, ValueError):
+        refuse(name, f"a result of evaluate with {', '.join(figures)}", value)
+    return value
 
 
 def committed(name: str, what: str) -> dict | None:
@@ -55,8 +71,12 @@ def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]
     return {eta: [cell for cell in cells if cell["eta"] == eta] for eta in ordered}
 
 
+@checked(figure=instance(str, "the name of a figure"), result=a_result)
 def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
-    """A figure of every cell in the layout of the paper's table 1, as Markdown."""
+    """A figure of every cell in the layout of the paper's table 1, as Markdown.
+
+    result: what evaluate gives or wrote; ValueError if its cells lack the figure.
+    """
     rows = by_eta(result, guidance)
     steps = sorted({cell["steps"] for row in rows.values() for cell in row})
     lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
@@ -68,10 +88,12 @@ def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
     return "\n".join(lines)
 
 
+@checked(result=a_result)
 def chart(result: dict, guidance: float = 1.0) -> bytes:
     """FCD over the time of an image, a line for each η, as the bytes of a PNG.
 
     The dots that none with as many steps or fewer beats are ringed: the frontier.
+    result: what evaluate gives or wrote; ValueError if its cells have no FCD.
     """
     from matplotlib.figure import Figure  # slow to import
 
