@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .support.checked import checked, optional, real, whole
 from .support.rules import (
+    FINITE,
     clean_images,
     falling,
     last_beta,
@@ -97,13 +98,13 @@ class Schedule:
         """The steps + 1 times T … 0 of a sampler: spaced_times."""
         return spaced_times(self.T, steps, spacing)
 
-    @checked(x0=clean_images, t=times_of, eps=shaped_as("x0"))
+    @checked(x0=clean_images, t=times_of, eps=shaped_as("x0", FINITE))
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Sample x_t ~ q(x_t | x_0) with the given noise (DDPM eq. 4).
 
         x0, eps: (B,C,H,W), x0 in [-1, 1]; t: (B,) int64 in 0..T. Gives (B,C,H,W) in
         x0's type; the two factors are float32 whatever that is. Raises ValueError for
-        shapes that do not fit, times outside 0..T, and x0 beyond ±10 or NaN.
+        shapes that do not fit, times outside 0..T, x0 beyond ±10, and NaN.
         """
         ab = self.alpha_bar.to(x0.device)[t].view(-1, 1, 1, 1)  # float32 for any x0
         return (ab.sqrt() * x0 + (1 - ab).sqrt() * eps).to(x0.dtype)

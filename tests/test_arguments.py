@@ -167,6 +167,7 @@ def nonsense(rule, right, call: Call) -> tuple[str, list]:
         case steps_rule(path):
             n = call.find(path)
             times = [[n], [n, n, 0], [n, 1], [n - 1, 0], [0, n], [], range(n)]
+            times += [] if n > 255 else [bytes([n, 0]), bytearray([n, 0])]
             return f"{n}", [*numbers, 0, n + 1, 2.5, *times]
         case kinds.fit(_, words):
             return f"{words} is needed", [3, object()]
@@ -288,14 +289,15 @@ def test_the_moments_of_a_strip_may_have_other_types():
 def test_values_outside_their_span_are_refused(name, valid):
     for argument, rule, right, _ in turns(valid[name]):
         rule = rule.rule if isinstance(rule, kinds.optional) else rule
-        if isinstance(rule, kinds.tensor) and rule.span:
+        if isinstance(rule, kinds.tensor | shaped_as) and rule.span:
+            words = getattr(rule, "words", kinds.tensor.words)
             _, high = map(float, rule.span[1:-1].split(","))
             for wrong in (NAN, INF, -INF, *([] if high == INF else [255 * high])):
                 values = torch.full_like(right, high / 2 if high < INF else 0.5)
                 values[-1] = wrong
                 refused = partial(valid[name], **{argument: values})
                 said = f"{wrong:g}"
-                assert complaints(argument, refused, said, rule.words) == [], argument
+                assert complaints(argument, refused, said, words) == [], argument
 
 
 # What depends on several arguments, or on a rule of no kind

@@ -308,6 +308,10 @@ def test_the_best_device_is_the_first_there_is(cuda, mps, best, monkeypatch):
 def test_a_figure_names_its_machine(monkeypatch):
     assert cpu_name() in machine("cpu") and torch.__version__ in machine("cpu")
     assert f"{torch.get_num_threads()} CPU threads" in machine("cpu")
+    for wrong in ("nonsense", None, True, 99, "cuda:99"):
+        with pytest.raises(ValueError, match=f"^device: .* got {wrong!r}$"):
+            machine(wrong)
+    monkeypatch.setattr("lesson_utils.support.device.usable", torch.device)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
     assert machine("cuda").startswith("Some GPU, Python 3.")
     for device in ("mps", "xpu", torch.device("mps", 0)):

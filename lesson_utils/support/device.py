@@ -39,9 +39,15 @@ def refuse_to_compile(device: torch.device) -> None:
         raise ValueError(f"--compile: torch.compile does not work: {why}") from None
 
 
-def machine(device: str | torch.device) -> str:
-    """The hardware and the versions that a measurement must name."""
-    kind = torch.device(device).type
+def machine(device: str | int | torch.device) -> str:
+    """The hardware and the versions that a measurement must name.
+
+    ValueError for None, and for a device that this machine does not have.
+    """
+    if device is None:
+        refuse("device", "the one of the measurement", device)
+    device = usable(device)
+    kind = device.type
     if kind == "cuda":
         name = torch.cuda.get_device_name(device)
     elif kind == "cpu":

@@ -118,7 +118,8 @@ class steps_rule:
         listed = f"a list of times in 0..{T}, falling from {T} to 0,"
         if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
             value = value.tolist()
-        if not isinstance(value, Sequence) or isinstance(value, str):
+        text = isinstance(value, str | bytes | bytearray | memoryview)
+        if not isinstance(value, Sequence) or text:
             try:
                 return whole(1, T)(name, value, call)
             except ValueError:
@@ -173,14 +174,19 @@ def noise_of_step(name: str, value: object, call: Call) -> Tensor | None:
 
 @dataclass(frozen=True)
 class shaped_as:
-    """A float tensor of another argument's shape; it is given its device and type."""
+    """A float tensor of another argument's shape; it is given its device and type.
+
+    span: where its values lie, as in `tensor`.
+    """
 
     other: str
+    span: str | None = None
 
     def __call__(self, name, value, call) -> Tensor:
         other = call[self.other]
         shape = " ".join(map(str, other.shape))
-        return tensor(shape, like=self.other, cast=True)(name, value, call)
+        rule = tensor(shape, like=self.other, cast=True, span=self.span)
+        return rule(name, value, call)
 
 
 def no_zeros(name: str, value: object, call: Call) -> Tensor:
