@@ -196,6 +196,15 @@ def test_only_what_a_site_wrote_is_replaced(project, tmp_path, capsys):
         assert mine.read_text(encoding="utf-8") == "mine"
 
 
+def test_the_users_own_folder_is_known_by_its_sign(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine").touch()
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    for out, needed in (("~", f"of ours is needed, got {tmp_path}"), ("", "--out")):
+        assert site.main(["--out", out]) == 2
+        assert needed in capsys.readouterr().err
+
+
 def test_a_list_that_points_out_of_the_site_removes_nothing_there(project, tmp_path):
     out, mine = tmp_path / "out", tmp_path / "mine"
     site.build(out, project())

@@ -23,6 +23,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
+from lesson_utils.support.files import located
 from lesson_utils.support.flags import printable
 from tools.lessons import ROOT, lesson_paths, problems
 from tools.mathml import mathml
@@ -249,9 +250,9 @@ def remove(out: Path, paths: list[Path]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     printable()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "site")
+    parser.add_argument("--out", default=ROOT / "site")
     try:
-        start = build(parser.parse_args(arguments).out)
+        start = build(located(parser.parse_args(arguments).out, "--out"))
     except ValueError as error:
         print(f"make html: {error}", file=sys.stderr)
         return 2
