@@ -118,6 +118,19 @@ def show_browser() -> None:
     show("Chromium", next(filter(None, paths), missing))
 
 
+def check_sums(ships: list[str]) -> tuple[dict[str, str], list[str]]:
+    """What SHA256SUMS says, and what is wrong with it."""
+    from lesson_utils.support.files import read_checksums
+
+    try:
+        sums = read_checksums()
+    except (ValueError, OSError) as error:
+        return {}, [f"{error}: {fetch('SHA256SUMS')}"]
+    lacking = ", ".join(name for name in ships if name not in sums)
+    wrong = f"SHA256SUMS lacks {lacking}: {fetch('SHA256SUMS')}"
+    return sums, [wrong] if lacking else []
+
+
 def check_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
     """Load all checkpoints and judges, and compare those that ship with SHA256SUMS.
 
@@ -127,18 +140,12 @@ def check_checkpoints(folder: Path) -> tuple[list[str], list[str]]:
     try:
         from lesson_utils import load
         from lesson_utils.quality.judge import load_judge
-        from lesson_utils.support.files import read_checksums, sha256, shipped_files
+        from lesson_utils.support.files import sha256, shipped_files
     except Exception as error:
         return [explain("lesson_utils", error)], []
     ships = [path.relative_to(folder).as_posix() for path in shipped_files(folder)]
-    trouble, known, sums = [], [], {}
-    try:
-        sums = read_checksums()
-        lacking = ", ".join(name for name in ships if name not in sums)
-        if lacking:
-            trouble.append(f"SHA256SUMS lacks {lacking}: {fetch('SHA256SUMS')}")
-    except (ValueError, OSError) as error:
-        trouble.append(f"{error}: {fetch('SHA256SUMS')}")
+    sums, trouble = check_sums(ships)
+    known = []
     found = [*folder.glob("*.safetensors"), *folder.glob("judges/*.safetensors")]
     names = {path.relative_to(folder).as_posix(): path for path in sorted(found)}
     missing = [name for name in ships if name not in names]
