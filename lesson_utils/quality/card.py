@@ -302,6 +302,7 @@ def write_card(who: Subject) -> str:
 def own_card(who: Subject) -> str:
     """The whole card of a checkpoint that does not ship, as Markdown."""
     what, T = facts(who), who.checkpoint.schedule.T
+    real = "unseen images" if who.unseen else "training images"
     parts = [
         f"# {plain(who.name)}",
         what,
@@ -311,7 +312,6 @@ def own_card(who: Subject) -> str:
     if who.file("loss.png").is_file():
         parts.append("![The loss over the updates](loss.png)")
     if who.file("samples.png").is_file():
-        real = "unseen images" if who.unseen else "training images"
         alike = " of the same classes" if has_classes(who) else ""
         parts += [
             "## Samples",
@@ -323,7 +323,8 @@ def own_card(who: Subject) -> str:
         parts += ["## Are samples copies of training images?", nearest_words(who, near)]
     parts += ["## What the judge says", own_judged(who)]
     if result := found(who, "inversion"):
-        parts += ["## To the latents and back", inverted_tables(result)]
+        about = f"The images are {real}."
+        parts += ["## To the latents and back", inverted_tables(result), about]
     written = f"Written by `python -m lesson_utils card` on: {machine(who.device)}."
     return "\n\n".join([*parts, written]) + "\n"
 
@@ -400,8 +401,8 @@ def how_good(who: Subject) -> str:
     return (
         f"The judge is a small classifier, trained on {plain(record['data'])}. Of "
         f"{counted(n, 'image')} that it has not seen it names {percent(share)} rightly "
-        f"(95 % interval {percent(low)} … {percent(high)}). No figure below is "
-        "better than this judge."
+        f"(95 % interval {percent(low)} … {percent(high)}). The figures "
+        "below are only as reliable as this judge."
     )
 
 
