@@ -13,7 +13,7 @@ from itertools import count
 
 import pytest
 from conftest import started_lab
-from PIL import Image, ImageChops, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 
 from lesson_utils.support import lettering
 from tools.lessons import ROOT
@@ -176,8 +176,9 @@ def test_the_picture_of_the_panel_is_plainly_a_picture(panel):
     picture.save(KEPT / "04_playground.png", optimize=True)
     shown = Image.open(ROOT / "lessons/assets/04_playground.png").convert("RGB")
     made = picture.convert("RGB")
-    band = (0, 0, 600, 36)  # the words, and the frame
-    assert shown.crop(band).tobytes() == made.crop(band).tobytes()
+    band = (0, 0, 600, 36)  # the words, and the frame; few colours round them a little
+    apart = ImageChops.difference(shown.crop(band), made.crop(band))
+    assert max(ImageStat.Stat(apart).mean) < 2
 
 
 @pytest.mark.parametrize("width", [900, 1078])
