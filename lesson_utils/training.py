@@ -226,7 +226,7 @@ def train(
     made_of["start"] = start
     live = live_tensors(model, ema, optimiser, losses)
     about = {
-        "context": list(data.names),
+        "context": list(getattr(data, "names", ())),
         "image_shape": list(data.x.shape[1:]),
         "alpha_bar": schedule.alpha_bar.tolist(),
     }
