@@ -7,6 +7,7 @@ figures as JSON; --readme also puts it into README.md and checkpoints/bench.json
 
 import argparse
 import asyncio
+import copy
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ from lesson_utils import (
     playground,
     train,
 )
+from lesson_utils.export import scheduler_config
 from lesson_utils.quality.card import fill
 from lesson_utils.sample_runs import into_folder
 from lesson_utils.samples import SampleSettings, planned
@@ -113,6 +115,48 @@ def bench_samplers(name: str, n: int = 8, rounds: int = 3) -> list[dict]:
     cost = bare["ddim_20"] / bare["network"]
     what = f"DDIM-20 against its evaluations alone, {n} {name}"
     return [first, row(what, cost, "× the time", "at most 1.05", cost <= 1.05, **bare)]
+
+
+def bench_batches(name: str, sizes: dict[int, int]) -> list[dict]:
+    """DDIM-20 by batch: its 20 evaluations in three ways, then the loop around them.
+
+    sizes: {images in a batch: rounds}. Gives seconds of each for a batch.
+    """
+    found = []
+    for n, rounds in sizes.items():
+        ck = load(name)  # its weights are channels-last
+        x, c = initial_noise(n, ck.image_shape), classes_in_turn(n, ck)
+        eager = copy.deepcopy(ck.model).to(memory_format=torch.contiguous_format)
+        compiled = torch.compile(ck.model, dynamic=False)
+        eps_fn = guide(ck.model, c)
+        took = in_turns(
+            rounds,
+            eager=network_alone(ck._replace(model=eager), x, c),
+            channels_last=network_alone(ck, x, c),
+            compiled=network_alone(ck._replace(model=compiled), x, c),
+            ours=lambda f=eps_fn, x=x, s=ck.schedule: last(ddim(f, x, s, 20)),
+            diffusers=by_diffusers(eps_fn, x, ck.schedule),
+        )
+        found.append({"batch": n, **{k: round(v, 5) for k, v in took.items()}})
+    return found
+
+
+def by_diffusers(eps_fn, x: Tensor, schedule: Schedule) -> Callable[[], Tensor]:
+    """The loop of Diffusers' DDIM over the same network, in 20 steps."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler.from_config(scheduler_config(schedule))
+    scheduler.set_timesteps(20)
+
+    @torch.no_grad()
+    def sample():
+        x_t = x
+        for t in scheduler.timesteps:
+            eps = eps_fn(x_t, ((t + 1) / schedule.T).expand(len(x)))
+            x_t = scheduler.step(eps, t, x_t).prev_sample
+        return x_t
+
+    return sample
 
 
 def bench_checked(calls: int = 1000, rounds: int = 20) -> list[dict]:
@@ -285,6 +329,23 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def batches_table(result: dict) -> str:
+    """What bench_batches found, as a Markdown table: milliseconds an image."""
+    lines = [
+        f"Milliseconds an image for DDIM in 20 steps, on: {result['machine']}.",
+        "",
+        "| batch | network, eager | channels-last | compiled | DDIM-20 "
+        "| DDIM of Diffusers | DDIM-20 over its network |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for r in result["batches"]:
+        names = "eager", "channels_last", "compiled", "ours", "diffusers"
+        each = " | ".join(f"{1000 * r[name] / r['batch']:.3g}" for name in names)
+        over = 100 * (r["ours"] / r["channels_last"] - 1)
+        lines.append(f"| {r['batch']} | {each} | {over:+.1f} % |")
+    return "\n".join(lines)
+
+
 def main() -> int:
     printable()
     parser = argparse.ArgumentParser(description=__doc__)
@@ -305,12 +366,14 @@ def main() -> int:
     for part in parts:
         rows += part()
         print(f"measured: {rows[-1]['what']}", file=sys.stderr)
-    result = {"machine": machine("cpu"), "rows": rows}
-    print(table(result))
+    batches = bench_batches("sprites", {1: 60, 8: 30, 64: 8})
+    result = {"machine": machine("cpu"), "rows": rows, "batches": batches}
+    text = f"{table(result)}\n\n{batches_table(result)}"
+    print(text)
     write_json(chosen.out, result)
     if chosen.readme:
         write_json(ROOT / "checkpoints/bench.json", result)
-        fill(ROOT / "README.md", "bench", table(result))
+        fill(ROOT / "README.md", "bench", text)
     return 0
 
 
