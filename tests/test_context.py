@@ -163,6 +163,8 @@ NOT_TOLD_APART = [  # (class names, the one that is at fault, why)
     (["7", "seven+"], None, None),
     (["cats", "2 cats", "and", "rock and roll", "rock", "1", "1e3", "0"], None, None),
     (["dog", "* dog"], "* dog", "not begin with"),
+    (["_a", "0.5 a"], "0.5 a", "begins unlike a prompt for '_a'"),
+    (["a_", "a + b", "b"], "a + b", "begins unlike a prompt for 'a_'"),
 ]
 
 

@@ -86,8 +86,10 @@ def read_first(text: str, keys: dict) -> str | None:
     match = re.match(WEIGHT, text)
     weighted = match is not None and 0 < as_weight(match[1]) < 1
     rest = text[match.end() :] if weighted else text
+    bare = {key.strip(): key for key in keys}  # a gap at an end may be one of a prompt
     for plus in re.finditer(r"\+", rest):
-        if (key := as_read(rest[: plus.start()])) in keys:
-            return key
-    same = (key for key in keys if weighted and key.startswith(as_read(rest)))
+        if (key := as_read(rest[: plus.start()]).strip()) in bare:
+            return bare[key]
+    start = as_read(rest).strip()
+    same = (bare[key] for key in bare if weighted and key.startswith(start))
     return next(same, None)
