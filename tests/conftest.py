@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
 
+from lesson_utils import cli, runs
 from lesson_utils.data import DATA
+from lesson_utils.quality import card
+from lesson_utils.quality import judge as judging
 from lesson_utils.support.files import located
 
 DIGITS = located(os.environ.get("LESSONS_DATA") or DATA) / "MNIST/raw"
@@ -24,6 +28,21 @@ needs_digits = pytest.mark.skipif(
     reason=f"MNIST is not in {DIGITS}: connect and run a lesson with dataset = 'mnist' "
     "once, or set LESSONS_DATA to the folder that holds MNIST/raw",
 )
+
+
+@pytest.fixture
+def bare_project(tmp_path, monkeypatch):
+    """The checkpoints/ of a project without any, where judges learn for a moment."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "checkpoints"
+    for module in ("cli", "runs", "checkpoint", "quality.card", "quality.report"):
+        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", folder)
+    monkeypatch.setattr(judging, "JUDGES", folder / "judges")
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(runs, "STATES", tmp_path / "states")
+    monkeypatch.setattr(cli, "judge_for", partial(judging.judge_for, steps=3))
+    monkeypatch.setattr(card, "quick_judge", partial(judging.quick_judge, steps=3))
+    return folder
 
 
 @pytest.fixture(scope="module")  # as long as it is open, an event loop runs

@@ -89,16 +89,9 @@ SMALLER = {
 
 
 @pytest.fixture
-def shop(tmp_path, monkeypatch):
+def shop(bare_project, tmp_path, monkeypatch):
     """A project with two small data sets, their checkpoints, and a reader's images."""
-    monkeypatch.chdir(tmp_path)
-    home = tmp_path / "checkpoints"
-    for module in ("cli", "runs", "checkpoint", "quality.card", "quality.report"):
-        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", home)
-    monkeypatch.setattr(judging, "JUDGES", home / "judges")
-    monkeypatch.setattr(cli, "judge_for", partial(judge_for, steps=3))
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(runs, "STATES", tmp_path / "states")
+    home = bare_project
     few = {"width": 16, "steps": 3}
     monkeypatch.setattr(runs, "SMALL_RUN", few)
     monkeypatch.setattr(runs, "LARGE_RUN", few)
@@ -107,7 +100,6 @@ def shop(tmp_path, monkeypatch):
     monkeypatch.setattr(card, "GUIDED", dict.fromkeys(("sprites", "mnist"), short))
     monkeypatch.setattr(card, "table_experiments", lambda n: [short])
     monkeypatch.setattr(card, "own_experiments", lambda T, n: ([short], short))
-    monkeypatch.setattr(card, "quick_judge", partial(judging.quick_judge, steps=3))
     monkeypatch.setattr(inversion, "PAPER", {2: 0.014})
     marks = ""
     for name, channels, classes in (("sprites", 3, 5), ("mnist", 1, 10)):

@@ -8,33 +8,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lesson_utils import cli, load, runs
+from lesson_utils import load
 from lesson_utils.cli import main
 from lesson_utils.quality import card, experiment, inversion
-from lesson_utils.quality import judge as judging
-from lesson_utils.quality.judge import judge_for, quick_judge
 from lesson_utils.support.files import label
 from lesson_utils.widgets import playground
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(bare_project, monkeypatch):
     """A project without checkpoints, where whatever takes minutes takes a moment."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "checkpoints"
-    for module in ("cli", "runs", "checkpoint", "quality.card", "quality.report"):
-        monkeypatch.setattr(f"lesson_utils.{module}.CHECKPOINTS", folder)
-    monkeypatch.setattr(judging, "JUDGES", folder / "judges")
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(runs, "STATES", tmp_path / "states")
-    monkeypatch.setattr(cli, "judge_for", partial(judge_for, steps=3))
-    monkeypatch.setattr(card, "quick_judge", partial(quick_judge, steps=3))
     monkeypatch.setattr(card, "OWN_STEPS", (2,))
     monkeypatch.setattr(card, "SHOWN", 3)
     short = partial(experiment.interval, times=5)
     monkeypatch.setattr(experiment, "interval", short)
     monkeypatch.setattr(inversion, "PAPER", {2: 0.014, 10: 0.0065})
-    return folder
+    return bare_project
 
 
 def drawings(n, side, channels, seed=0):
