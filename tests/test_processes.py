@@ -104,6 +104,15 @@ def judged(folder: Path) -> list[str]:
     return [*flags, "--out", str(folder / "result.json")]
 
 
+@pytest.fixture
+def one_thread():
+    """One thread here as in each of the two: their number changes how sums are rounded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """The folder in which two processes have worked."""
@@ -113,6 +122,7 @@ def done(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_as_one_does(done, name):
     """The same images, times and noise: all but rounding is equal."""
@@ -125,6 +135,7 @@ def test_two_processes_train_as_one_does(done, name):
         assert torch.allclose(first[key], value, rtol=0, atol=close), key
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", SAMPLES)
 def test_two_processes_write_the_files_of_one_byte_for_byte(done, name, tmp_path):
     """Also where they make what a folder lacks."""
@@ -140,6 +151,7 @@ def test_two_processes_write_the_files_of_one_byte_for_byte(done, name, tmp_path
     assert records[0] == records[1]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_evaluate_to_the_figures_of_one(done, tmp_path):
     assert main(["evaluate", *judged(tmp_path)]) == 0
     one, two = (read_result(folder / "result.json") for folder in (tmp_path, done))
