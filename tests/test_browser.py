@@ -1,8 +1,8 @@
-"""Lesson 4 and its playground as a person uses them: in JupyterLab, in Chromium.
+"""Lesson 5 and its playground as a person uses them: in JupyterLab, in Chromium.
 
 One browser and one run of the lesson serve all tests, which go on where the one before
-has left the panel. Screenshots are kept in build/browser/, and 04_playground.png there
-is the one that lesson 4 shows (lessons/assets/), made plainly a picture.
+has left the panel. Screenshots are kept in build/browser/, and 05_playground.png there
+is the one that lesson 5 shows (lessons/assets/), made plainly a picture.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 from lesson_utils.support import lettering
 from tools.lessons import ROOT
 
-LESSON = "work/04_context.ipynb"
+LESSON = "work/05_context.ipynb"
 A_PICTURE = "A picture of the panel. Run the cell above for the real one."
 KEPT = ROOT / "build/browser"
 MINUTES = 60_000
@@ -125,7 +125,7 @@ def note(problems, said):
 
 @pytest.fixture(scope="module")
 def panel(browser, tmp_path_factory):
-    """The panel of lesson 4, all of whose cells have run."""
+    """The panel of lesson 5, all of whose cells have run."""
     project, home = (tmp_path_factory.mktemp(name) for name in ("project", "home"))
     left = [".git", ".venv", "build", "data", ".*_cache", "work", "films", "saved"]
     shutil.copytree(
@@ -173,8 +173,8 @@ def test_the_picture_of_the_panel_is_plainly_a_picture(panel):
     """Issue 12: a perfect one stood below the real panel, and alone before a run."""
     panel.keep("panel")
     picture = as_a_picture(panel.at.screenshot())
-    picture.save(KEPT / "04_playground.png", optimize=True)
-    shown = Image.open(ROOT / "lessons/assets/04_playground.png").convert("RGB")
+    picture.save(KEPT / "05_playground.png", optimize=True)
+    shown = Image.open(ROOT / "lessons/assets/05_playground.png").convert("RGB")
     made = picture.convert("RGB")
     band = (0, 0, 600, 36)  # the words, and the frame; few colours round them a little
     apart = ImageChops.difference(shown.crop(band), made.crop(band))
@@ -203,7 +203,7 @@ def test_the_panel_says_what_to_do_after_a_restart(panel):
 
 
 def test_films_of_markdown_cells_are_enlarged_without_blur(panel):
-    film = panel.page.locator(".jp-MarkdownOutput img[src*='assets/04_context.gif']")
+    film = panel.page.locator(".jp-MarkdownOutput img[src*='assets/05_context.gif']")
     looks = film.first.evaluate("e => getComputedStyle(e).imageRendering")
     assert looks == "pixelated"
 

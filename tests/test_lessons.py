@@ -4,12 +4,13 @@ import ast
 import asyncio
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from queue import Empty
 
@@ -25,9 +26,12 @@ import lesson_utils
 from tools import lessons, workspace
 
 LESSONS = lessons.lesson_paths()
+EXERCISE = re.compile(r"\blu\.exercises\.(\w+)\(my_\w+")
+STUB = re.compile(r"(?ms)^my_\w+ = \.\.\..*?$|^def my_\w+\(.*?\n\n\n")
+SOLUTION = re.compile(r"<summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 # From the checkpoint: these must run without any data.
-ONLY_SAMPLE = {"05_ddim", "06_speed_and_quality"}
+ONLY_SAMPLE = {"06_ddim", "07_speed_and_quality"}
 
 
 def notebook(*sources):
@@ -280,13 +284,13 @@ def test_jupyter_trusts_the_copies_that_are_ours(copied):
 def test_what_a_reader_does_is_ignored_by_git():
     if not shutil.which("git") or not (lessons.ROOT / ".git").exists():
         pytest.skip("this is no checkout of git")
-    ours = ["lessons/01_noise.ipynb", "lessons/assets/05_ddim.gif"]
+    ours = ["lessons/01_noise.ipynb", "lessons/assets/06_ddim.gif"]
     for name in ("sprites.safetensors", "judges/mnist.safetensors", "mnist_table.json"):
         ours.append(f"checkpoints/{name}")
     made = ["data/MNIST/raw", "my/pets/cats/tom.png", "build/a", "site/index.html"]
-    for name in ("01_noise.ipynb", "films/05_ddim.gif", "saved/a.gif"):
+    for name in ("01_noise.ipynb", "films/06_ddim.gif", "saved/a.gif"):
         made.append(f"work/{name}")
-    made += ["films/a.gif", "saved/a.gif", "lessons/films/05_ddim.gif"]
+    made += ["films/a.gif", "saved/a.gif", "lessons/films/06_ddim.gif"]
     made += [f"checkpoints/{x}pets-3fa2c1.safetensors" for x in ("", "judges/", ".")]
     made += ["checkpoints/pets-longer.safetensors", "mine.safetensors"]
     made += ["checkpoints/.sprites.safetensors.lock"]
@@ -352,6 +356,33 @@ def set_dataset(path: Path, word: str) -> None:
     nbformat.write(nb, path)
 
 
+def add_solutions(path: Path) -> list[str]:
+    """Put the solved exercise behind each exercise of a lesson; their names."""
+    nb, names = nbformat.read(path, as_version=4), []
+    for cell, after in pairwise(list(nb.cells)):
+        call = EXERCISE.search(cell.source)
+        if cell.cell_type == "code" and call:
+            [code] = SOLUTION.findall(after.source)
+            rest = re.sub(
+                r"(?ms)^my_\w+ = \.\.\..*?$|^def my_\w+\(.*?\n\n\n", "", cell.source
+            )
+            solved = new_code_cell(f"{code}\n\n{rest}", metadata={"exercise": call[1]})
+            nb.cells.insert(nb.cells.index(after), solved)
+            names.append(call[1])
+    nbformat.write(nb, path)
+    return names
+
+
+def said_to(path: Path):
+    """What each of these solved exercises was told."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "exercise" in cell.metadata:
+            yield (
+                cell.metadata["exercise"],
+                "".join(o.get("text", "") for o in cell.outputs),
+            )
+
+
 def of_both_data_sets():
     """Each lesson with each word, and what must be on the disk for that."""
     for path in LESSONS:
@@ -369,8 +400,12 @@ def test_lesson_runs(path, word, tmp_path, monkeypatch):
     copy = tmp_path / "lessons"
     lessons.copy_lessons(copy)
     set_dataset(copy / path.name, word)
+    names = add_solutions(copy / path.name)
     result = lessons.run_lesson(copy / path.name)
     assert result.problems == []
+    assert {name: "yes: " in said for name, said in said_to(copy / path.name)} == (
+        dict.fromkeys(names, True)
+    )
     assert result.images
     shown = {film.name for film in (copy / "assets").glob(f"{path.name[:2]}_*.gif")}
     assert shown == {film.name for film in (copy / "films").glob("*")} != set()
@@ -387,10 +422,10 @@ def test_there_are_lessons_and_some_run_without_data():
 
 KINDS = ("bat", "cheese", "star")
 SIZES = {"large": 32, "small": 16, "alone": 16}  # of each folder's images, in pixels
-# Lesson 3 trains: there own images change neither code nor time. With all lessons at 32
+# Lesson 4 trains: there own images change neither code nor time. With all lessons at 32
 # the tests would take minutes more, and without classes as well.
-WITH = {"large": ("01", "02", "04", "05"), "small": ("06", "07")}
-WITH |= {"alone": ("02", "05", "07")}
+WITH = {"large": ("01", "02", "03", "05", "06"), "small": ("07", "08")}
+WITH |= {"alone": ("02", "03", "06", "08")}
 OWN = [
     (folder, path.name)
     for folder, numbers in WITH.items()
@@ -438,7 +473,7 @@ def run_own(project, folder, name, monkeypatch):
     return lessons.run_lesson(path)
 
 
-@pytest.mark.parametrize("name", ["04_context.ipynb", "06_speed_and_quality.ipynb"])
+@pytest.mark.parametrize("name", ["05_context.ipynb", "07_speed_and_quality.ipynb"])
 def test_a_lesson_that_needs_classes_says_so(name, own_project, monkeypatch):
     [problem] = run_own(own_project, "alone", name, monkeypatch).problems
     assert problem.startswith(

@@ -187,7 +187,7 @@ def test_setup_says_what_python_it_needs(checkout):
         ),
         (["card", "DATASET=mnist", "ARGS=-n 9"], "card --checkpoint mnist -n 9"),
         (["lessons"], "tools/lessons.py"),
-        (["lessons", "ARGS=--in-place 05_ddim"], "lessons.py --in-place 05_ddim"),
+        (["lessons", "ARGS=--in-place 06_ddim"], "lessons.py --in-place 06_ddim"),
         (["test", "ARGS=tests/test_site.py"], "pytest tests/test_site.py"),
         (["lint"], "/v/bin/lint-imports --no-cache --no-logo"),
     ],

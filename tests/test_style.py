@@ -100,7 +100,7 @@ def setup_cells(lesson: Lesson) -> Iterator[str]:
 def cell_sizes(lesson: Lesson) -> Iterator[str]:
     sizes = sorted(lines(cell.source) for cell in code_cells(lesson.nb))
     median, most = statistics.median(sizes), sizes[-1]
-    if lesson.name == "02_context_unet" and most <= 50:
+    if lesson.name == "03_context_unet" and most <= 50:
         most = sizes[-2]  # the UNet's own cell
     if median > 8:
         yield f"the median cell has {median} lines, over 8"
@@ -211,7 +211,7 @@ FIND = code_cells(read(lesson_paths()[0]).nb)[0].source
 FIRST = "# 5. DDIM\n\n![sprites](dot.gif)\n*You will*, *You need*, *Time*"
 LAST = """*References*: Ho, [*DDPM*](https://arxiv.org/abs/2006.11239) (2020), eq. 4.
 
-Next: [6 · Speed and quality](06_speed_and_quality.ipynb)"""
+Next: [6 · Speed and quality](07_speed_and_quality.ipynb)"""
 
 
 def example() -> NotebookNode:
@@ -290,22 +290,22 @@ LESSON_CHECKS = {
 
 @each_of(LESSON_CHECKS)
 def test_check_of_lessons(check, tmp_path):
-    for name in ("dot.gif", "06_speed_and_quality.ipynb"):
+    for name in ("dot.gif", "07_speed_and_quality.ipynb"):
         (tmp_path / name).touch()
-    assert list(check(Lesson("05_ddim", example(), 1000, tmp_path))) == []
+    assert list(check(Lesson("06_ddim", example(), 1000, tmp_path))) == []
     for i, spoil in enumerate(LESSON_CHECKS[check]):
         bad = example()
         spoil(bad)
         size = len(nbformat.writes(bad))
-        assert list(check(Lesson("05_ddim", bad, size, tmp_path))), f"fault {i}"
+        assert list(check(Lesson("06_ddim", bad, size, tmp_path))), f"fault {i}"
 
 
 def test_the_unet_may_have_fifty_lines(tmp_path):
     nb = example()
     nb.cells[5].source = "1\n" * 50
-    assert list(cell_sizes(Lesson("02_context_unet", nb, 1, tmp_path))) == []
+    assert list(cell_sizes(Lesson("03_context_unet", nb, 1, tmp_path))) == []
     nb.cells[7].source = "1\n" * 26
-    assert list(cell_sizes(Lesson("02_context_unet", nb, 1, tmp_path))) != []
+    assert list(cell_sizes(Lesson("03_context_unet", nb, 1, tmp_path))) != []
 
 
 @each_of(LESSON_CHECKS)

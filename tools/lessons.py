@@ -310,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     printable()
     parser = argparse.ArgumentParser(description="Execute the lessons.")
-    parser.add_argument("lessons", nargs="*", help="for instance 05_ddim; default: all")
+    parser.add_argument("lessons", nargs="*", help="for instance 06_ddim; default: all")
     parser.add_argument(
         "--in-place", action="store_true", help="to commit them; else build/lessons/"
     )
