@@ -10,6 +10,7 @@ from .training import Settings, Update, diffusion_loss, learning_rate, train, tr
 from .noise import image_generators, initial_noise, noise_like
 from .sampling import EpsFn, Step, clipped, ddim, ddim_step, ddpm, guide, invert, last
 from .sampling import slerp
+from .exact import Mixture
 from .checkpoint import Checkpoint, load, save
 from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
@@ -19,6 +20,7 @@ from .viz import grid, plot, progress, sheet, show, strip
 
 __all__ = [
     "linear_alpha_bar", "cosine_alpha_bar", "spaced_times", "Schedule",
+    "Mixture",
     "time_embedding", "ResBlock", "Attention", "ContextUnet",
     "diffusion_loss", "learning_rate", "Muon", "train_step",
     "Settings", "train", "Update",

@@ -1,4 +1,7 @@
-"""A moving image: the frames of a trajectory as a GIF, with one palette for all."""
+"""A moving image: the frames of a trajectory as a GIF, with one palette for all.
+
+Films that are compared may share one, so that equal images have equal colours.
+"""
 
 import io
 from collections.abc import Iterable
@@ -14,6 +17,7 @@ from .support.files import located, write_bytes
 from .viz import film_pixels, some_frames, tile
 
 LARGEST_SIDE = 65_535  # pixels, and 655,350 ms: what 16 bits of the format can say
+FAR_APART = Image.Quantize.MAXCOVERAGE
 a_duration = whole(10, 655_350)
 
 
@@ -29,6 +33,7 @@ def names_a_gif(path: object) -> bool:
     ms=a_duration,
     hold_ms=a_duration,
     colors=whole(2, 256),
+    like=optional(some_frames),
     frames=some_frames,
 )
 def gif(
@@ -39,20 +44,23 @@ def gif(
     ms: int = 60,
     hold_ms: int = 1500,
     colors: int = 256,
+    like: Iterable[Tensor] | None = None,
 ) -> bytes:
     """A GIF that plays for ever: tensors (B,C,H,W) in [-1, 1], each laid out by `grid`.
 
     A frame lasts ms milliseconds, the last one hold_ms (GIF counts in tens; browsers
     play less than 20 slower). One palette of at most `colors` serves all frames: they
     are exact if it holds all their colours, else the last one is nearest; fewer colours
-    make a smaller file. Equal frames are kept. path: the bytes are also written there,
-    atomically, in a folder made if need be. Raises ValueError as `grid` does, and for
-    shapes, numbers or a path that make no GIF.
+    make a smaller file. like: the frames of a film to compare with; gif(a, like=b) and
+    gif(b, like=a) have the same palette, made for both. Equal frames are kept. path:
+    the bytes are also written there, atomically, in a folder made if need be. Raises
+    ValueError as `grid` does, and for shapes, numbers or a path that make no GIF.
     """
-    film = np.stack([tile(stills, columns, 1) for stills in film_pixels(frames)])
+    film = tiled(frames, columns)
     if max(film.shape[1:3]) * scale > LARGEST_SIDE:
         refuse("scale", f"a picture of at most {LARGEST_SIDE} pixels a side", scale)
-    palette = best_palette(film, colors)
+    films = [film] if like is None else [film, tiled(like, columns)]
+    palette = best_palette(films, colors)
     index = in_palette(film, palette).repeat(scale, 1).repeat(scale, 2)
     stills = without_equal_neighbours(index, len(palette))
     times = [round(ms, -1)] * (len(film) - 1) + [round(hold_ms, -1)]
@@ -72,32 +80,43 @@ def gif(
     return data
 
 
-def best_palette(film: np.ndarray, colors: int) -> np.ndarray:
-    """At most so many colours 0xRRGGBB, sorted, for a film uint8 (F,h,w,3).
+def tiled(frames: Iterable[Tensor], columns: int | None) -> np.ndarray:
+    """Tensors (B,C,H,W) -> uint8 (F,h,w,3), each frame laid out."""
+    return np.stack([tile(stills, columns, 1) for stills in film_pixels(frames)])
 
-    All that there are, two at least; or where those are too many, the last frame's, or
-    the ones that fill more than their share of it; Pillow finds others in a sample.
+
+def best_palette(films: list[np.ndarray], colors: int) -> np.ndarray:
+    """At most so many colours 0xRRGGBB, sorted, for films uint8 (F,h,w,3) in any order.
+
+    All that there are, two at least; or where those are too many, the last frames', or
+    the ones that fill more than their share of them; Pillow finds others in a sample.
     """
-    code = numbered(film)
-    if len(np.unique(code[:: max(1, code.size // 8192)])) <= colors:  # quick to say no
+    codes = [numbered(film) for film in films]
+    if len(np.unique(sampled(codes))) <= colors:  # quick to say no
         seen = np.zeros(1 << 24, bool)
-        seen[code] = True
+        for code in codes:
+            seen[code] = True
         every = np.flatnonzero(seen).astype(np.int32)
         if len(every) <= colors:
             return every if len(every) > 1 else np.union1d(every, every ^ 1)
-    ends = code[-film[0].size // 3 :]
+    ends = np.concatenate([numbered(film[-1:]) for film in films])
     last, counts = np.unique(ends, return_counts=True)
     kept = last if len(last) <= colors else last[counts > ends.size / colors]
-    grey = (film == film[..., :1]).all()  # of which an octree makes 16 levels
-    method = Image.Quantize.MEDIANCUT if grey else Image.Quantize.FASTOCTREE
-    for part, share in ((ends[~np.isin(ends, kept)], 3 / 4), (code[: -ends.size], 1)):
+    before = [numbered(film[:-1]) for film in films]
+    for parts, share in (([ends[~np.isin(ends, kept)]], 3 / 4), (before, 1)):
+        sample = rgb(sampled(parts))
         n = int((colors - len(kept)) * share)
-        if part.size and n:
-            sample = rgb(part[:: max(1, part.size // 8192)])
-            tree = Image.fromarray(sample[None]).quantize(n, method)
-            found = np.array(tree.getpalette()[: 3 * n], np.int32).reshape(-1, 3)
+        if len(sample) and n:
+            # As far apart as can be, then each moved to the mean of what is nearest.
+            few = Image.fromarray(sample[None]).quantize(n, FAR_APART, kmeans=1)
+            found = np.array(few.getpalette()[: 3 * n], np.int32).reshape(-1, 3)
             kept = np.union1d(kept, found @ np.int32([1 << 16, 1 << 8, 1]))  # sorted
     return kept
+
+
+def sampled(codes: list[np.ndarray]) -> np.ndarray:
+    """Some 8,192 numbers or more of each array, sorted: whose they were is lost."""
+    return np.sort(np.concatenate([c[:: max(1, c.size // 8192)] for c in codes]))
 
 
 def in_palette(film: np.ndarray, palette: np.ndarray) -> np.ndarray:

@@ -119,20 +119,24 @@ def diffusion_loss(
 ) -> Tensor:
     """How well the model guesses the noise (DDPM eq. 14, alg. 1): a scalar Tensor.
 
-    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. Each image gets its own time in 1..T
-    and, in a share context_dropout of them, a context of zeros, so that guidance has
-    both to push apart (alg. 1 there). gamma: above 0, times with little noise, where no
+    x0: (B,C,H,W) in [-1, 1]; c: (B,K) or None. Each image gets its own timestep, all of
+    1..T equally likely; those of a batch are spread evenly from one random offset, so
+    that the loss varies less from batch to batch (low-discrepancy sampling, Kingma et
+    al. 2021, "Variational diffusion models", app. I.1; here in whole numbers). A share
+    context_dropout of the images gets a context of zeros, so that guidance has both to
+    push apart (alg. 1 there). gamma: above 0, timesteps with little noise, where no
     image is decided, count less, by (1 - alpha_bar)^gamma: P2 weighting (Choi et al.
     2022, eq. 8) with k = 1. generator: on the CPU, whatever the device. The noise and
     the loss are float32 for a model in bfloat16 too, which sees x_t in its own type.
     Raises ValueError for arguments that make no sense, as all of training does.
     """
-    B, device = len(x0), x0.device
-    t = torch.randint(1, schedule.T + 1, (B,), generator=generator).to(device)
+    B, T, device = len(x0), schedule.T, x0.device
+    offset = torch.randint(T, (1,), generator=generator)
+    t = (1 + (offset + torch.arange(B) * T // B) % T).to(device)  # evenly spread
     eps = torch.randn(x0.shape, generator=generator).to(device)
     keep = torch.rand(B, 1, generator=generator).to(device) >= context_dropout
     x_t = schedule.add_noise(x0, t, eps)  # (4)
-    guess = model(x_t, t / schedule.T, None if c is None else c * keep)
+    guess = model(x_t, t / T, None if c is None else c * keep)
     weight = (1 - schedule.alpha_bar.to(x0)[t]) ** gamma
     return (weight.view(-1, 1, 1, 1) * (guess - eps) ** 2).mean()  # (14) for gamma = 0
 

@@ -54,6 +54,74 @@ def test_the_loss_is_eq_14(gamma):
     assert (kept ^ dropped).all() and 0 < dropped.sum() < len(t)
 
 
+def timesteps_of(B, T, seed=0, monkeypatch=None, offset=None):
+    """The timesteps (B,) of a batch in the loss; offset: instead of a random one."""
+    seen, schedule = [], Schedule.linear(T)
+
+    def model(x, t, c):
+        seen.append((t * T).round().long())
+        return x
+
+    if offset is not None:
+
+        def fixed(high, size, generator=None):
+            assert (high, size) == (T, (1,))  # offsets: each of 0..T-1
+            return torch.tensor([offset])
+
+        monkeypatch.setattr("lesson_utils.training.torch.randint", fixed)
+    g = torch.Generator().manual_seed(seed)
+    diffusion_loss(model, schedule, torch.zeros(B, 1, 4, 4), generator=g)
+    return seen[0]
+
+
+@pytest.mark.parametrize(("B", "T"), [(1, 7), (3, 10), (64, 500), (10, 10), (25, 7)])
+def test_each_image_has_every_timestep_equally_often(B, T, monkeypatch):
+    """Counted over all T offsets, of which each is equally likely; B > T works too."""
+    each = [timesteps_of(B, T, 0, monkeypatch, offset) for offset in range(T)]
+    every = torch.arange(1, T + 1)
+    for times in torch.stack(each, 1):  # (T,) of one image
+        assert torch.equal(times.sort().values, every)
+
+
+@pytest.mark.parametrize(("B", "T"), [(2, 500), (7, 500), (64, 500), (99, 100)])
+def test_the_timesteps_of_a_batch_are_evenly_spread(B, T):
+    """The gaps, also that from the last over T to the first, differ by at most one."""
+    for seed in range(20):
+        t = timesteps_of(B, T, seed).sort().values
+        gaps = torch.cat([t.diff(), t[:1] + T - t[-1:]])
+        assert t[0] >= 1 and t[-1] <= T and gaps.sum() == T
+        assert gaps.max() - gaps.min() <= 1
+
+
+@pytest.mark.parametrize(("B", "T"), [(8, 3), (1000, 500), (501, 500)])
+def test_more_images_than_timesteps_share_them(B, T):
+    for seed in range(5):
+        counts = timesteps_of(B, T, seed).bincount(minlength=T + 1)
+        assert counts[0] == 0 and counts[1:].max() - counts[1:].min() <= 1
+
+
+def test_the_timestep_of_one_image_is_uniform():
+    """Chi-square over 10 timesteps in 2,000 batches: its 99.9 % quantile is 27.9."""
+    times = torch.cat([timesteps_of(1, 10, seed) for seed in range(2000)])
+    counts = times.bincount(minlength=11)[1:].double()
+    assert counts.sum() == 2000
+    assert ((counts - 200) ** 2 / 200).sum() < 27.9
+
+
+def test_the_loss_of_spread_timesteps_varies_less():
+    """That is what they are for: a model whose loss depends on t alone."""
+
+    def spread(timesteps):
+        losses = [(timesteps(seed) / 500.0).square().mean() for seed in range(200)]
+        return torch.stack(losses).std()
+
+    def independent(seed):
+        g = torch.Generator().manual_seed(seed)
+        return torch.randint(1, 501, (64,), generator=g)
+
+    assert spread(lambda s: timesteps_of(64, 500, s)) < 0.2 * spread(independent)
+
+
 def test_times_noise_and_dropout_have_their_distributions():
     times, dropped, eps = [], [], []
 
