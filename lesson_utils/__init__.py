@@ -16,7 +16,7 @@ from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
 from .sprites import ARCHETYPES, SPRITE_CLASSES, draw_archetype, draw_sprites
 from .gif import gif
-from .viz import grid, plot, progress, sheet, show, strip
+from .viz import as_u, grid, plot, progress, sheet, show, strip, u_diagram
 
 __all__ = [
     "linear_alpha_bar", "cosine_alpha_bar", "spaced_times", "Schedule",
@@ -30,8 +30,8 @@ __all__ = [
     "parse", "describe",
     "Pictures", "dataset", "image_folder", "npy_pair",
     "SPRITE_CLASSES", "ARCHETYPES", "draw_sprites", "draw_archetype",
-    "grid", "sheet", "strip", "plot", "gif", "show", "progress", "playground",
-    "exercises",
+    "grid", "sheet", "strip", "plot", "u_diagram", "as_u",
+    "gif", "show", "progress", "playground", "exercises",
 ]  # fmt: skip
 
 

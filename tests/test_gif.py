@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lesson_utils import gif, grid
+from lesson_utils import draw_sprites, gif, grid
 
 PLAIN = torch.zeros(1, 1, 4, 4)
 RAMP = (torch.arange(256) / 127.5 - 1).view(1, 1, 16, 16)
@@ -134,6 +134,59 @@ def test_equal_frames_are_not_merged_where_the_palette_is_full():
     assert (arrays[2] == arrays[3]).all()
 
 
+def from_one_noise(n=10, steps=20):
+    """Films of sprites with a little noise at the end: it fades, or is ever new."""
+    uint8, _ = draw_sprites(2 * n, seed=1)
+    x0 = torch.tensor(uint8).permute(0, 3, 1, 2) / 127.5 - 1
+    start, films = noise(n, 3, 16, 16), []
+    for k, part in enumerate(x0.split(n)):
+        film = [start]
+        for i in range(1, steps + 1):
+            w = 0.999 * (i / steps) ** 0.5
+            eps = noise(n, 3, 16, 16, seed=i) if k else start
+            film.append(w * part + (1 - w**2) ** 0.5 * eps)
+        films.append(film)
+    return films
+
+
+def colour_errors(data, frames, columns):
+    """Of each pixel's channels, frame by frame: how far from what was asked for."""
+    arrays, _, _ = read(data)
+    wanted = [grid(x, columns, 4).astype(int) for x in frames]
+    return abs(np.stack(arrays) - wanted)
+
+
+@pytest.mark.parametrize("colors", [64, 256])
+def test_films_that_are_compared_have_equal_colours(colors):
+    a, b = from_one_noise()
+    one, _, _ = read(gif(a, columns=5, colors=colors, like=b))
+    two, _, _ = read(gif(b, columns=5, colors=colors, like=iter(a)))
+    assert (one[0] == two[0]).all()
+    used = np.unique(np.stack([*one, *two]).reshape(-1, 3), axis=0)
+    assert len(used) <= colors
+    alone, _, _ = read(gif(a, columns=5, colors=colors))
+    other, _, _ = read(gif(b, columns=5, colors=colors))
+    assert (alone[0] != other[0]).any()
+
+
+def test_our_sprites_keep_their_colours():
+    a, b = from_one_noise()
+    for film, other in ((a, b), (b, a), (a, None)):
+        off = colour_errors(gif(film, columns=5, like=other), film, 5)
+        assert off[-1].mean() < 3 and off[-1].max() < 32
+        assert off.mean() < 16 and off[0].max() < 100
+    few = colour_errors(gif(a, columns=5, colors=32), a, 5)
+    assert few[-1].mean() > 2  # so the numbers above can fail
+
+
+def test_compared_films_are_exact_if_the_palette_holds_both():
+    a, b = [sprites(4), sprites(4) * 0.5], [-sprites(3)[..., :12], sprites(3)[..., 4:]]
+    for film, other in ((a, b), (b, a)):
+        arrays, _, _ = read(gif(film, like=other))
+        for array, frame in zip(arrays, film, strict=True):
+            assert (array == grid(frame)).all()
+
+
 def test_one_frame_makes_a_picture():
     arrays, times, loop = read(gif([sprites(2)], hold_ms=500))
     assert (arrays[0] == grid(sprites(2))).all()
@@ -177,6 +230,8 @@ def test_arguments_are_checked_before_the_sampler_runs(name):
     for value in OUTSIDE[name]:
         with pytest.raises(ValueError, match=f"^{name}: "):
             gif(frames, **{name: value})
+    with pytest.raises(ValueError, match="^like: "):
+        gif(frames, like=3)
     assert len(list(frames)) == 1
     with pytest.raises(ValueError, match="^frames: "):
         gif(frames)  # there are none any more

@@ -14,6 +14,5 @@ PAIRS = [noise_like(ONE.expand(2, 4, 1, 4, 4), RANDOM).unbind() for _ in range(3
 AT_LEVELS = [(*pair, ab) for pair in PAIRS for ab in LEVELS]
 TIMES = [0, 1, 2, 25, 100, 101, 250, 475, 499, 500]
 JUMPS = [(t, s) for s, t in pairwise(Schedule.linear().alpha_bar[TIMES].tolist())]
-SHARES = [{}, {"food": 1}, {"hero": 0.5, "spell": 0.5}, {"spell": 2}]
 SIZES = [(1, 4), (16, 32), (9, 2)]
 PAIRED = [[(1, 3), (2, 2), (3, 1)], [(1, 2), (2, 2), (1, 2)], [(5, 1), (1, 5), (5, 5)]]

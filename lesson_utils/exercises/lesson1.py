@@ -6,7 +6,7 @@ from ..schedule import Schedule
 from .cases import PAIRS
 from .checks import exercise, prediction
 
-__all__ = ["same_noise", "short_schedule", "onward"]
+__all__ = ["same_noise", "larger_images", "onward"]
 
 JUMPS = [(1.0, 0.5), (0.9, 0.8), (0.9, 0.1), (0.5, 0.01)]  # alpha_bar at s and at t
 
@@ -14,35 +14,27 @@ JUMPS = [(1.0, 0.5), (0.9, 0.8), (0.9, 0.1), (0.5, 0.01)]  # alpha_bar at s and 
 @prediction(
     right="c",
     mistakes={
-        "it is 1 only if the noise of the steps is independent, so that variances add": (
-            "a"
-        ),
+        "it is 1 only if the noises are independent: only then do variances add": "a",
         "noise that is always the same cannot cancel itself: it adds up": "b",
     },
 )
 def same_noise():
     """Copies of one noise add up like plain numbers, so the standard deviations add,
-    not the variances. They come to rest at √0.03 / (1 − √0.97) = 11.5.
+    not the variances. They grow to √0.03 / (1 − √0.97) = 11.5, where a step changes
+    nothing any more.
     """
 
 
 @prediction(
-    near=0.05,
+    right="b",
     mistakes={
-        "this is ᾱ_T, the share of the variance; the factor is its root": (
-            lambda measured: measured**2
-        ),
-        "this is the factor for T = 500; with fewer steps more of the image is left": (
-            lambda measured: 0.08
-        ),
-        "0.006 is what 0.1/T … 20/T leaves; here β does not grow when T is smaller": (
-            lambda measured: 0.006
-        ),
+        "the images keep their mean, but the mean of the noise comes nearer to 0": "a",
+        "more random numbers do not hide more: their mean comes nearer to 0": "c",
     },
 )
-def short_schedule():
-    """The sum of the β_t is 2.01, and e^(−2.01/2) = 0.366. The eye sees little of
-    what is left, but the judge finds it easily.
+def larger_images():
+    """Four times as many pixels halve the standard error of the mean of the noise. So
+    the same trace is easier to find, and larger images need a smaller √ᾱ_T.
     """
 
 
@@ -52,16 +44,30 @@ def short_schedule():
         "yours is the jump from x_0, but x_s has noise in it already": (
             lambda x_s, ab_s, ab_t, eps: ab_t**0.5 * x_s + (1 - ab_t) ** 0.5 * eps
         ),
+        "yours is too much noise: x_s has a part of it already": (
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_t / ab_s) ** 0.5 * x_s + (1 - ab_t) ** 0.5 * eps
+            )
+        ),
+        "you add no noise, but the steps from s to t do": (
+            lambda x_s, ab_s, ab_t, eps: (ab_t / ab_s) ** 0.5 * x_s
+        ),
+        "your ratio is inverted: it is above 1, but a step must shrink x_s": (
+            # The root of 1 - ab_s / ab_t is imaginary; real parts are compared.
+            lambda x_s, ab_s, ab_t, eps: (ab_s / ab_t) ** 0.5 * x_s
+        ),
         "your factors are variances; the factor of a tensor is the root of one": (
             lambda x_s, ab_s, ab_t, eps: ab_t / ab_s * x_s + (1 - ab_t / ab_s) * eps
         ),
         "your noise has the variance where its standard deviation belongs": (
-            lambda x_s, ab_s, ab_t, eps: (ab_t / ab_s) ** 0.5 * x_s
-            + (1 - ab_t / ab_s) * eps
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_t / ab_s) ** 0.5 * x_s + (1 - ab_t / ab_s) * eps
+            )
         ),
         "the noise that is in x_s already shrinks too, so more must be added": (
-            lambda x_s, ab_s, ab_t, eps: (ab_t / ab_s) ** 0.5 * x_s
-            + (ab_s - ab_t) ** 0.5 * eps
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_t / ab_s) ** 0.5 * x_s + (ab_s - ab_t) ** 0.5 * eps
+            )
         ),
     },
 )

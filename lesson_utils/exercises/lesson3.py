@@ -3,26 +3,53 @@
 import torch
 from torch.nn import functional as F
 
-from ..unet import ResBlock, time_embedding
 from .cases import RANDOM, SIZES
-from .checks import exercise
+from .checks import exercise, prediction
 
-__all__ = ["embedding", "parameters", "attention"]
-
-
-@exercise((t, dim) for t in (0.002, 0.01, 0.02) for dim in (2, 8, 48))
-def embedding(t, dim):
-    """function(t, dim) must give dim/2 sines, then dim/2 cosines, of one t/T."""
-    return time_embedding(torch.tensor([t]), dim)[0]
+__all__ = ["attention", "cut", "told"]
 
 
-@exercise([(8, 8, 4), (48, 96, 192), (96, 48, 192)])
-def parameters(c_in, c_out, dim):
-    """function(c_in, c_out, dim) must give the number of weights of a ResBlock."""
-    return sum(p.numel() for p in ResBlock(c_in, c_out, dim).parameters())
-
-
-@exercise(torch.randn(3, n, d, generator=RANDOM).double() for n, d in SIZES)
+@exercise(
+    (torch.randn(3, n, d, generator=RANDOM).double() for n, d in SIZES),
+    mistakes={
+        "your scores are not divided by √d": lambda q, k, v: (q @ k.T).softmax(1) @ v,
+        "your scores are divided by d, not by its square root": lambda q, k, v: (
+            (q @ k.T / q.shape[1]).softmax(1) @ v
+        ),
+        "the weights of one place must add up to 1; yours do over the other axis": (
+            lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5).softmax(0) @ v
+        ),
+        "the scores are no weights yet: a softmax makes them add up to 1": (
+            lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5) @ v
+        ),
+    },
+)
 def attention(q, k, v):
     """function(q, k, v), all (n,d), must give softmax(qkᵀ/√d) v (Transformer eq. 1)."""
     return F.scaled_dot_product_attention(q, k, v)
+
+
+@prediction(
+    right="b",
+    mistakes={
+        "with much noise single pixels say little: then the bottom is missed": "a",
+        "it is the other way round: look which cut raises the error at each t": "c",
+    },
+)
+def cut():
+    """with little noise the answer lies in single pixels, which only this skip
+    connection brings to the way up. With much noise it lies in what many pixels say
+    together, and that is computed at the bottom."""
+
+
+@prediction(
+    right="b",
+    mistakes={
+        "with little noise x_t itself shows what it is: the context adds little": "a",
+        "it enters each block at each t, but the network has learned when to use it": (
+            "c"
+        ),
+    },
+)
+def told():
+    """where x_t says little about the image, the context is most of what is known."""

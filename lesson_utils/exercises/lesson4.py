@@ -1,29 +1,77 @@
 """The exercises of lesson 4: training."""
 
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-
 from ..sampling import ddim_step
-from .cases import AT_LEVELS, LEVELS, PAIRS
-from .checks import exercise
+from .cases import LEVELS, ONE
+from .checks import exercise, prediction
 
-__all__ = ["average", "guess", "weight"]
-
-
-@exercise((*pair, decay) for pair in PAIRS for decay in (0.0, 0.9, 0.99))
-def average(average, weights, decay):
-    """function(average, weights, decay) must give the next moving average."""
-    average = average.clone()
-    get_ema_multi_avg_fn(decay)([average], [weights], 1)
-    return average
+__all__ = ["class_helps", "error_factor", "hundredfold"]
 
 
-@exercise(AT_LEVELS)
-def guess(x_t, eps, ab_t):
-    """function(x_t, eps, ab_t) must give the guess of x_0 (DDIM eq. 9)."""
-    return ddim_step(x_t, eps, ab_t, 1.0)[1]
+@prediction(
+    right="b",
+    mistakes={
+        "with hardly any noise the image itself shows its class, and little is left "
+        "for the context to say": "a",
+        "near T the context only chooses one average in place of another; in between "
+        "it rules out whole images, and helps more": "c",
+    },
+)
+def class_helps():
+    """In between. There the image is half visible: the class rules out many of the
+    images that it could have been, and so changes the best guess most. With little
+    noise the image shows its class anyway. With much noise the best guess is the
+    average of the class instead of that of all images, which helps less.
+    """
 
 
-@exercise((ab, gamma) for ab in LEVELS for gamma in (0.0, 0.5, 1.0))
-def weight(ab_t, gamma):
-    """function(ab_t, gamma) must give the P2 weight of a time with k = 1."""
-    return (1 - ab_t) ** gamma
+@prediction(
+    right="c",
+    mistakes={
+        "AdamW divides a gradient by its usual size, so a factor in the loss cancels; "
+        "it does not act like a higher learning rate": "a",
+        "the learning rate is just what AdamW does not divide away: it is how far each "
+        "weight moves": "b",
+    },
+)
+def hundredfold():
+    """AdamW divides each gradient by its usual size, in which the factor 100 cancels.
+    The learning rate is what remains: the distance that each weight moves at an update.
+    A hundred times that distance throws the weights far beyond every good place.
+    """
+
+
+def inverse(ab_t):
+    """The error of eps from that of x_0: the wrong way round."""
+    return ab_t / (1 - ab_t)
+
+
+def root(ab_t):
+    """The factor of the error itself, whose square is wanted."""
+    return ((1 - ab_t) / ab_t) ** 0.5
+
+
+def noise_only(ab_t):
+    """Forgets to divide by the share of the image."""
+    return 1 - ab_t
+
+
+def image_only(ab_t):
+    """Forgets the share of the noise."""
+    return 1 / ab_t
+
+
+@exercise(
+    [(ab,) for ab in (0.01, *LEVELS, 0.99)],
+    mistakes={
+        "that is the factor of the error itself; the loss has its square": root,
+        "that is the way back, from the error of the image to that of the noise": (
+            inverse
+        ),
+        "the guess of x_0 is also divided by √ᾱ_t": noise_only,
+        "the noise also has a factor in front of it, √(1 − ᾱ_t)": image_only,
+    },
+)
+def error_factor(ab_t):
+    """function(ab_t) must give the squared error of x_0 for one of 1 in eps."""
+    _, x0 = ddim_step(0 * ONE, ONE, ab_t, 1.0)
+    return x0.square().item()

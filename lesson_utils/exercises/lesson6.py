@@ -1,27 +1,62 @@
 """The exercises of lesson 6: DDIM."""
 
 from .. import sampling
-from ..sampling import ddim_step
-from ..schedule import Schedule
-from .cases import AT_LEVELS, JUMPS, ONE
-from .checks import exercise
+from .cases import AT_LEVELS
+from .checks import exercise, prediction
 
-__all__ = ["times", "sigma", "clipped"]
+__all__ = ["crowded", "repaired", "clipped"]
 
 
-@exercise((T, S) for T in (10, 100, 500) for S in (1, 3, T // 2, T - 3, T))
-def times(T, steps):
-    """function(T, steps) must give steps + 1 uniform times T … 0, for any steps."""
-    return Schedule.linear(T).timesteps(steps)
+@prediction(
+    right="b",
+    mistakes={
+        "what counts is not how often the network is asked, but with how much noise in "
+        "x_t: look at where the last jump begins": "a",
+        "short steps are exact, but these end at t = 496, and the one that follows is "
+        "nearly the whole way": "c",
+    },
+)
+def crowded():
+    """the last jump gives the guess of x_0 that is made at t = 496. There is as much
+    noise as at 500, so that guess is as blurred as the guess of a single jump."""
 
 
-@exercise((*jump, eta) for jump in JUMPS for eta in (0, 0.3, 1))
-def sigma(ab_t, ab_s, eta):
-    """function(ab_t, ab_s, eta) must give σ (DDIM eq. 16)."""
-    return ddim_step(0 * ONE, 0 * ONE, ab_t, ab_s, eta, ONE)[0].item()
+@prediction(
+    right="b",
+    mistakes={
+        "the steps that follow take an error in the first one for a part of the noise, "
+        "and other noise means another image": "a",
+        "no step comes after the last one, so its error stays in the image": "c",
+    },
+)
+def repaired():
+    """at t = 100 an error is a little noise too much on an image that the network knows
+    well: the next steps remove it. After the last step nobody does, and an error in the
+    first step is another initial noise, which means another image."""
 
 
-@exercise(AT_LEVELS)
+def guess_of(x, eps, ab_t):
+    return ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
+
+
+@exercise(
+    AT_LEVELS,
+    mistakes={
+        "you give eps as it was, which belongs to the guess before clipping": (
+            lambda x, eps, ab_t: eps
+        ),
+        "you clip eps; the guess of x_0 is what must lie in [-1, 1]": (
+            lambda x, eps, ab_t: eps.clamp(-1, 1)
+        ),
+        "you give the clipped guess of x_0; what is asked for is its eps": guess_of,
+        "the image in x_t is √alpha_bar times x_0: your root is missing": (
+            lambda x, eps, ab_t: (x - guess_of(x, eps, ab_t)) / (1 - ab_t) ** 0.5
+        ),
+        "you divide by the noise's variance where its root belongs": (
+            lambda x, eps, ab_t: (x - ab_t**0.5 * guess_of(x, eps, ab_t)) / (1 - ab_t)
+        ),
+    },
+)
 def clipped(x, eps, ab_t):
     """function(x, eps, ab_t) must give the eps whose guess of x_0 is cut at [-1, 1]."""
     return sampling.clipped(x, eps, ab_t)
