@@ -115,8 +115,8 @@ def best_palette(films: list[np.ndarray], colors: int) -> np.ndarray:
 
 
 def sampled(codes: list[np.ndarray]) -> np.ndarray:
-    """Some 8,192 numbers or more of each array, sorted: whose they were is lost."""
-    return np.sort(np.concatenate([c[:: max(1, c.size // 8192)] for c in codes]))
+    """Some 2,048 numbers or more of each array, sorted: whose they were is lost."""
+    return np.sort(np.concatenate([c[:: max(1, c.size // 2048)] for c in codes]))
 
 
 def in_palette(film: np.ndarray, palette: np.ndarray) -> np.ndarray:

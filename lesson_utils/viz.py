@@ -46,11 +46,12 @@ LONGEST_PROMPT = 200  # characters
 ROOM, GAP = 920, 14  # pixels of a page for pictures side by side, and between two
 DENSITY = 192  # dots an inch: of pictures that are drawn at twice their size
 # Pairs of layers of a ContextUnet, from the top of the U: how far from the side and the
-# top they stand, in maps of full size, and how many channels are shown of each.
+# top they stand, in maps of full size, how many channels are shown of each, how much
+# larger than the others, and the name of the line between the two.
 STAIRS = {
-    ("down1", "up1"): (2.5, 0.5, 8),
-    ("down2b", "up2b"): (5.5, 3.1, 16),
-    ("down3", "up3"): (7.5, 5.8, 16),
+    ("down1", "up1"): (2.5, 0.5, 8, 1, "skip connection"),
+    ("down2b", "up2b"): (5.5, 3.1, 16, 1, "skip connection"),
+    ("down3", "up3"): (5.8, 5.85, 16, 2, "attention"),
 }
 
 
@@ -324,24 +325,29 @@ def page_of(x: Tensor, guess: Tensor, maps: Mapping[str, Tensor]) -> np.ndarray:
     """One page of `as_u`, uint8 (h,w,3), of x and guess (C,H,W) and maps (c,h,w)."""
     scale = max(1, round(48 / max(x.shape[1:])))
     v, u = scale * x.shape[1], scale * x.shape[2]  # pixels of a map of full size
-    page = Image.new("RGB", (18 * u + 16, round(7.3 * v) + 24), "white")
+    page = Image.new("RGB", (18 * u + 16, round(8.9 * v) + 24), "white")
     pen = ImageDraw.Draw(page)
     for image, text, left in ((x, "x_t", 8), (guess, "guess", 16 * u + 8)):
         page.paste(Image.fromarray(grid(image[None], scale=2 * scale)), (left, 24))
         write(pen, (left, 18), text)
-    for (down, up), (start, top, n) in STAIRS.items():
+    for (down, up), (start, top, n, larger, between) in STAIRS.items():
         high = round(top * v) + 24
         one, other = (
-            Image.fromarray(tinted(maps[name], n, scale)) for name in (down, up)
+            Image.fromarray(tinted(maps[name], n, larger * scale))
+            for name in (down, up)
         )
         left = round(start * u)
         right = page.width - left - other.width
         page.paste(one, (left, high))
         page.paste(other, (right, high))
-        write(pen, (left, high - 6), f"{down} {'×'.join(map(str, maps[down].shape))}")
+        channels, *size = maps[down].shape
+        shown = f"{down}: {n} of {channels}, {size[0]}×{size[1]}"
+        write(pen, (left, high - 6), shown)
         write(pen, (right, high - 6), up)
         ends = (left + one.width + 8, right - 8)
         pen.line([(end, high + one.height // 2) for end in ends], "#aaaaaa", 2)
+        middle = (page.width - round(lettering.length(between))) // 2
+        write(pen, (middle, high + one.height // 2 - 6), between)
     return np.asarray(page)
 
 
@@ -465,8 +471,9 @@ def flows(axes) -> None:
         for start, end in pairs:
             axes.annotate("", end, start, arrowprops=arrow | {"color": colour})
     for corners in SKIPS:
-        axes.plot(*zip(*corners[:-1], strict=True), color=GREEN, linewidth=1.5)
-        last = arrow | {"color": GREEN}
+        colour = GREEN if len(corners) == 2 else GREY  # grey: around everything
+        axes.plot(*zip(*corners[:-1], strict=True), color=colour, linewidth=1.5)
+        last = arrow | {"color": colour}
         axes.annotate("", corners[-1], corners[-2], arrowprops=last)
     for x, y in SUMS:
         look = {"markerfacecolor": "white", "markeredgecolor": GREY}
@@ -479,12 +486,14 @@ def lettered(axes, channels: int, dim: int, context_size: int) -> None:
     box(axes, 0.95, 1.5, "time t: sines,\n2 linear layers", PINK, 1.5)
     context = f"context c: {context_size},\n1 linear layer"
     box(axes, 0.95, 0.4, context if context_size else "no context", PINK, 1.5)
-    axes.plot(2.8, 0.95, "o", color=PINK, markersize=8)
+    for x, y in ((2.8, 0.95), (8.4, 4.38)):
+        axes.plot(x, y, "o", color=PINK, markersize=8, zorder=3)
     words = [
         (0.4, 3.95, f"x_t\n{channels}", "center"),
         (8.95, 3.95, f"ε\n{channels}", "center"),
-        (4.6, 4.74, "x_t itself, times a number that depends on t", "center"),
-        (8.62, 3.55, "and the head,\ntimes another", "center"),
+        (4.6, 4.74, "x_t itself, times own", "center"),
+        (8.62, 3.45, "plus the head,\ntimes 1 + rest", "center"),
+        (8.52, 4.38, "mix", "left"),
         (4.6, 3.32, "skip connection", "center"),
         (4.6, 1.82, "skip connection", "center"),
         (2.5, 3.4, "half the size", "right"),
@@ -493,8 +502,7 @@ def lettered(axes, channels: int, dim: int, context_size: int) -> None:
         (5.75, 1.4, "twice the size", "left"),
         (7.0, 1.05, "blue: ResBlock", "left"),
         (7.0, 0.8, "orange: Attention", "left"),
-        (7.0, 0.55, f"pink dot: {dim} numbers of time", "left"),
-        (7.0, 0.3, "and context enter here", "left"),
+        (7.0, 0.45, f"pink dot: {dim} numbers of\ntime and context enter here", "left"),
     ]
     for x, y, text, side in words:
         axes.text(x, y, text, ha=side, va="center", size=9)

@@ -211,7 +211,7 @@ FIND = code_cells(read(lesson_paths()[0]).nb)[0].source
 FIRST = "# 5. DDIM\n\n![sprites](dot.gif)\n*You will*, *You need*, *Time*"
 LAST = """*References*: Ho, [*DDPM*](https://arxiv.org/abs/2006.11239) (2020), eq. 4.
 
-Next: [6 · Speed and quality](07_speed_and_quality.ipynb)"""
+Next: [7 · Speed and quality](07_speed_and_quality.ipynb)"""
 
 
 def example() -> NotebookNode:
@@ -268,7 +268,7 @@ LESSON_CHECKS = {
     references: [
         plant(8, LAST.replace("*References*: ", "")),
         plant(8, LAST.replace("[*DDPM*](https://arxiv.org/abs/2006.11239)", "*DDPM*")),
-        plant(8, LAST.replace("06_speed", "07_speed")),
+        plant(8, LAST.replace("07_speed", "08_speed")),
         lambda nb: nb.cells.pop(8),
     ],
     forbidden_in_lesson: [

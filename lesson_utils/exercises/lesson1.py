@@ -1,5 +1,9 @@
 """The exercises of lesson 1: noise."""
 
+from collections.abc import Callable
+from copy import deepcopy
+from functools import update_wrapper
+
 import torch
 
 from ..schedule import Schedule
@@ -38,6 +42,30 @@ def larger_images():
     """
 
 
+def sensible(check: Callable) -> Callable:
+    """A check that names roots of negative numbers, and noise that is not eps."""
+
+    def outer(function: Callable) -> bool:
+        def inner(*arguments):
+            again = function(*deepcopy(arguments))
+            result = function(*arguments)
+            if not (torch.is_tensor(result) and torch.is_tensor(again)):
+                return result
+            if result.is_complex():
+                words = (
+                    "the number under your root is negative: is your ratio inverted?"
+                )
+                raise ValueError(words)
+            if not torch.allclose(result, again, equal_nan=True):
+                raise ValueError("two calls differ: use eps, sample no other noise")
+            return result
+
+        return check(update_wrapper(inner, function))
+
+    return update_wrapper(outer, check)
+
+
+@sensible
 @exercise(
     ((x_s, *jump, eps) for x_s, eps in PAIRS for jump in JUMPS),
     mistakes={
@@ -53,8 +81,14 @@ def larger_images():
             lambda x_s, ab_s, ab_t, eps: (ab_t / ab_s) ** 0.5 * x_s
         ),
         "your ratio is inverted: it is above 1, but a step must shrink x_s": (
-            # The root of 1 - ab_s / ab_t is imaginary; real parts are compared.
-            lambda x_s, ab_s, ab_t, eps: (ab_s / ab_t) ** 0.5 * x_s
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_s / ab_t) ** 0.5 * x_s + (1 - ab_t / ab_s) ** 0.5 * eps
+            )
+        ),
+        "your factor of x_s is that of its variance: its root is missing": (
+            lambda x_s, ab_s, ab_t, eps: (
+                ab_t / ab_s * x_s + (1 - ab_t / ab_s) ** 0.5 * eps
+            )
         ),
         "your factors are variances; the factor of a tensor is the root of one": (
             lambda x_s, ab_s, ab_t, eps: ab_t / ab_s * x_s + (1 - ab_t / ab_s) * eps
@@ -67,6 +101,18 @@ def larger_images():
         "the noise that is in x_s already shrinks too, so more must be added": (
             lambda x_s, ab_s, ab_t, eps: (
                 (ab_t / ab_s) ** 0.5 * x_s + (ab_s - ab_t) ** 0.5 * eps
+            )
+        ),
+        "you subtract standard deviations, but variances are what adds up": (
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_t / ab_s) ** 0.5 * x_s
+                + ((1 - ab_t) ** 0.5 - (1 - ab_s) ** 0.5) * eps
+            )
+        ),
+        "you subtract the standard deviations of two noises; subtract the variances": (
+            lambda x_s, ab_s, ab_t, eps: (
+                (ab_t / ab_s) ** 0.5 * x_s
+                + ((1 - ab_t) ** 0.5 - (ab_t / ab_s * (1 - ab_s)) ** 0.5) * eps
             )
         ),
     },

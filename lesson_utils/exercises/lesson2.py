@@ -16,8 +16,11 @@ __all__ = ["lopsided", "same_start", "gaussian"]
         "that is the likelier value; the best guess is the mean of both": (
             lambda found: found - 0.2
         ),
-        "that is the middle of the two values, but they are not equally likely": (
+        "that is near the middle of the two values, but they are not equally likely": (
             lambda found: found + 0.8
+        ),
+        "your weights are exchanged: the value -1 has the probability 0.9": (
+            lambda found: found + 1.6
         ),
     },
 )
@@ -29,13 +32,32 @@ def lopsided():
 @prediction(
     right="c",
     mistakes={
-        "x_T decides next to nothing: only 0.006 of an image is in it": "a",
-        "the noise z is new in each of the samples and each step, and it decides": "b",
+        "x_T holds hardly anything of an image, so nearly every image may have become "
+        "it, and the steps with z sample among all of them": "a",
+        "the samples share x_T, but nearly every image may have become it; what would "
+        "lead the new z of each sample to the same two or three?": "b",
     },
 )
 def same_start():
-    """Only 0.006 of an image is in x_T. The noise z of the steps decides which image
-    appears."""
+    """The steps with z sample x_0 given x_T. Hardly anything of an image is in x_T, so
+    nearly every image may have become it."""
+
+
+def gaussian_with(a, b, c):
+    """A wrong answer to `gaussian`: (a + b) / c, each a function of (x, ab, m, s)."""
+    return lambda *given: (a(*given) + b(*given)) / c(*given)
+
+
+def world(x, ab, m, s):
+    return m / s**2
+
+
+def seen(x, ab, m, s):
+    return ab**0.5 * x / (1 - ab)
+
+
+def precision(x, ab, m, s):
+    return 1 / s**2 + ab / (1 - ab)
 
 
 @exercise(
@@ -51,6 +73,21 @@ def same_start():
         ),
         "x_t/√ᾱ_t forgets what is known before x_t: x_0 lies near m": (
             lambda x, ab, m, s: x / ab**0.5
+        ),
+        "eq. 4 has the precision 1/(1-ᾱ_t) in x_t; in x_0 there is one more factor": (
+            gaussian_with(world, seen, lambda x, ab, m, s: 1 / s**2 + 1 / (1 - ab))
+        ),
+        "this is B of section 1; the mean is B divided by the precision A": (
+            gaussian_with(world, seen, lambda *given: 1)
+        ),
+        "m stands without its precision: it is divided by s²": (
+            gaussian_with(lambda x, ab, m, s: m, seen, precision)
+        ),
+        "the factor of x_t is √ᾱ_t/(1-ᾱ_t); you have ᾱ_t in place of the root": (
+            gaussian_with(world, lambda x, ab, m, s: ab * x / (1 - ab), precision)
+        ),
+        "the factor of x_t is √ᾱ_t/(1-ᾱ_t); you divide by the root": (
+            gaussian_with(world, lambda x, ab, m, s: x / ab**0.5 / (1 - ab), precision)
         ),
     },
 )

@@ -4,7 +4,7 @@ import torch
 
 from .checks import exercise, prediction
 
-__all__ = ["opposite", "decided", "away"]
+__all__ = ["minus_one", "decided", "away"]
 
 GENERATOR = torch.Generator().manual_seed(5)
 ANSWERS = [torch.randn(3, 2, 1, 4, 4, generator=GENERATOR).double() for _ in range(2)]
@@ -14,11 +14,11 @@ SCALES = ((0, 0), (1, 0), (2.5, 0.5), (2, 1))
 @prediction(
     right="c",
     mistakes={
-        "the sign matters: the push is g times a direction, and -1 reverses it": "a",
+        "the push is g times a direction, so -1 reverses it": "a",
         "g = 0 gives unconditional samples; -1 pushes away from the class as well": "b",
     },
 )
-def opposite():
+def minus_one():
     """g = -1 follows the score of p(x) / p(c | x), which makes images that show the
     class rare."""
 
@@ -26,17 +26,16 @@ def opposite():
 @prediction(
     right="b",
     mistakes={
-        "so early nearly nothing of an image is in x_t: the large forms are decided "
-        "later": "a",
+        "so early nearly nothing of an image is in x_t, not even its large forms": "a",
         "the first steps leave too little of the first class in x_t for a mixture": "c",
     },
 )
 def decided():
-    """At 0.65 T nearly all of x_t is noise, so the network believes the context that it
-    is told now. The class is decided later."""
+    """While nearly all of x_t is noise, as at 0.65 T, the network believes the context
+    that it is told then."""
 
 
-def towards_a(eps_none, eps_a, eps_b, g, h):
+def towards_b(eps_none, eps_a, eps_b, g, h):
     return eps_none + g * (eps_a - eps_none) + h * (eps_b - eps_none)
 
 
@@ -52,17 +51,45 @@ def one_more(eps_none, eps_a, eps_b, g, h):
     return eps_a + g * (eps_a - eps_none) - h * (eps_b - eps_none)
 
 
+def without_p_x(eps_none, eps_a, eps_b, g, h):
+    return g * (eps_a - eps_none) - h * (eps_b - eps_none)
+
+
+def from_b_to_a(eps_none, eps_a, eps_b, g, h):
+    return eps_none + (g + h) * (eps_a - eps_b)
+
+
+def half_a_push(eps_none, eps_a, eps_b, g, h):
+    return eps_none + g * (eps_a - eps_none) - h * eps_b
+
+
+def all_reversed(eps_none, eps_a, eps_b, g, h):
+    return eps_none - g * (eps_a - eps_none) + h * (eps_b - eps_none)
+
+
 @exercise(
     ((*answers, *scales) for answers in ANSWERS for scales in SCALES),
     mistakes={
-        "yours goes towards b: 1 / p(b | x)^h has the logarithm -h log p(b | x)": (
-            towards_a
+        "yours goes towards b; 1 / p(b | x)^h has the logarithm -h log p(b | x)": (
+            towards_b
         ),
         "yours adds whole answers; a push is a difference to the unconditional one": (
             whole_answers
         ),
         "yours puts b in the place of the unconditional answer, and loses p(x)": from_b,
-        "yours starts at the answer for a: with g = h = 0 only p(x) is left": one_more,
+        "yours starts at the answer for a; with g = h = 0 only p(x) is left": one_more,
+        "yours has lost p(x); with g = h = 0 the unconditional answer is left": (
+            without_p_x
+        ),
+        "yours pushes from b to a; a push of line 4 starts at the unconditional one": (
+            from_b_to_a
+        ),
+        "your push away from b is a whole answer; by line 4 it is a difference": (
+            half_a_push
+        ),
+        "both pushes have the wrong sign; the score is -ε times a positive number": (
+            all_reversed
+        ),
     },
 )
 def away(eps_none, eps_a, eps_b, g, h):
