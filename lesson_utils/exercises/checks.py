@@ -114,10 +114,9 @@ def prediction(
             if guess is None or guess is ...:
                 print("not yet: write your guess in place of ..., then run the cell")
                 return False
-            found = experiment()
             if right is None:
-                return judge_number(guess, float(found), near, mistakes, answer.__doc__)
-            return judge_letter(guess, found, right, mistakes, answer.__doc__)
+                return judge_number(guess, experiment, near, mistakes, answer.__doc__)
+            return judge_letter(guess, experiment, right, mistakes, answer.__doc__)
 
         check.__name__ = check.__qualname__ = answer.__name__
         check.__doc__ = answer.__doc__
@@ -127,29 +126,37 @@ def prediction(
     return decorate
 
 
-def judge_letter(guess, found, right: str, mistakes: Mapping[str, str], why: str):
+def judge_letter(
+    guess: object, experiment: Callable, right: str, mistakes: Mapping, why: str
+) -> bool:
     """Say whether a letter is the right one, beside what was measured (None: shown)."""
-    letter = str(guess).strip().lower()
+    letter = str(guess).strip(" ().").lower()
+    letters = sorted({right, *mistakes.values()})
+    if letter not in letters:
+        print(f"not yet: one of the letters {', '.join(letters)} is needed")
+        return False
+    found = experiment()
     measured = "" if found is None else f"; measured: {found}"
     print(f"your guess: {letter}{measured}")
     if letter == right:
         print(f"yes: {one_line(why)}")
         return True
-    words = [words for words, wrong in mistakes.items() if wrong == letter]
-    letters = ", ".join(sorted({right, *mistakes.values()}))
-    print(
-        f"not yet: {words[0] if words else f'one of the letters {letters} is needed'}"
-    )
+    for words, wrong in mistakes.items():
+        if letter == wrong:
+            print(f"not yet: {words}")
     return False
 
 
-def judge_number(guess, found: float, near: float, mistakes: Mapping, why: str) -> bool:
+def judge_number(
+    guess: object, experiment: Callable, near: float, mistakes: Mapping, why: str
+) -> bool:
     """Say whether a number is near enough to the measured one."""
     try:
         number = float(guess)
     except (TypeError, ValueError):
         print(f"not yet: a number is needed, got {guess!r}")
         return False
+    found = float(experiment())
     print(f"your guess: {number:g}; measured: {found:.3g}")
     if abs(number - found) <= near:
         print(f"yes: {one_line(why)}")

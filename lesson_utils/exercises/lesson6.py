@@ -4,7 +4,7 @@ from .. import sampling
 from .cases import AT_LEVELS
 from .checks import exercise, prediction
 
-__all__ = ["crowded", "repaired", "clipped"]
+__all__ = ["crowded", "one_error", "clipped"]
 
 
 @prediction(
@@ -29,14 +29,27 @@ def crowded():
         "no step comes after the last one, so its error stays in the image": "c",
     },
 )
-def repaired():
+def one_error():
     """at t = 100 an error is a little noise too much on an image that the network knows
     well: the next steps remove it. After the last step nobody does, and an error in the
     first step is another initial noise, which means another image."""
 
 
+def unclipped(x, eps, ab_t):
+    return (x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5
+
+
 def guess_of(x, eps, ab_t):
-    return ((x - (1 - ab_t) ** 0.5 * eps) / ab_t**0.5).clamp(-1, 1)
+    return unclipped(x, eps, ab_t).clamp(-1, 1)
+
+
+def noise_beside(x0, x, ab_t):
+    return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
+
+
+def without_roots(x, eps, ab_t):
+    x0 = ((x - (1 - ab_t) * eps) / ab_t).clamp(-1, 1)
+    return (x - ab_t * x0) / (1 - ab_t)
 
 
 @exercise(
@@ -54,6 +67,17 @@ def guess_of(x, eps, ab_t):
         ),
         "you divide by the noise's variance where its root belongs": (
             lambda x, eps, ab_t: (x - ab_t**0.5 * guess_of(x, eps, ab_t)) / (1 - ab_t)
+        ),
+        "what is left beside the image is √(1 - alpha_bar) eps: divide by that root": (
+            lambda x, eps, ab_t: x - ab_t**0.5 * guess_of(x, eps, ab_t)
+        ),
+        "the factors of x_0 and eps are roots of alpha_bar and 1 - alpha_bar": (
+            without_roots
+        ),
+        "you cut the guess at 0 and 1; the lessons' images lie in [-1, 1]": (
+            lambda x, eps, ab_t: noise_beside(
+                unclipped(x, eps, ab_t).clamp(0, 1), x, ab_t
+            )
         ),
     },
 )
