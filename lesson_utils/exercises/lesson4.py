@@ -29,14 +29,14 @@ def class_helps():
     mistakes={
         "AdamW divides a gradient by its usual size, so a factor in the loss cancels; "
         "it does not act like a higher learning rate": "a",
-        "the learning rate is just what AdamW does not divide away: it is how far each "
-        "weight moves": "b",
+        "the learning rate is outside AdamW's fraction: a hundred times the rate moves "
+        "the weights a hundred times as far": "b",
     },
 )
 def hundredfold():
     """AdamW divides each gradient by its usual size, in which the factor 100 cancels.
-    The learning rate is what remains: the distance that each weight moves at an update.
-    A hundred times that distance throws the weights far beyond every good place.
+    The learning rate is what remains: about the largest distance that a weight moves
+    at an update. 0.3 is far more than the size of most weights of a new network.
     """
 
 
@@ -60,6 +60,16 @@ def image_only(ab_t):
     return 1 / ab_t
 
 
+def signal_left_out(ab_t):
+    """The inverse of the noise's share alone."""
+    return 1 / (1 - ab_t)
+
+
+def squared(ab_t):
+    """The square of the right factor."""
+    return ((1 - ab_t) / ab_t) ** 2
+
+
 @exercise(
     [(ab,) for ab in (0.01, *LEVELS, 0.99)],
     mistakes={
@@ -69,6 +79,10 @@ def image_only(ab_t):
         ),
         "the guess of x_0 is also divided by √ᾱ_t": noise_only,
         "the noise also has a factor in front of it, √(1 − ᾱ_t)": image_only,
+        "1 − ᾱ_t, the share of the noise, multiplies the error; ᾱ_t divides it": (
+            signal_left_out
+        ),
+        "that is squared once too often: 1 − ᾱ_t is a square already": squared,
     },
 )
 def error_factor(ab_t):
