@@ -106,7 +106,7 @@ def judged(folder: Path) -> list[str]:
 
 @pytest.fixture
 def one_thread():
-    """One thread here as in each of the two: their number changes how sums are rounded."""
+    """One thread, as in each of the two: another number rounds sums in another way."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
