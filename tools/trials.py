@@ -2,10 +2,12 @@
 
     python -m tools.trials sprites [--seconds 120] [--seeds 0 1] [--only "batch 128"]
 
-Every trial changes one thing of the recipe. All go on from the shipped checkpoint, have
-the same seconds of one core's work (so other programs may run), and bring their
-learning rate down to 0 in that time; only the trials of the width begin with a fresh
-network. What counts is the loss on
+Every trial changes one thing of the recipe. All go on from the same weights, have the
+same seconds of one core's work (so other programs may run), and bring their learning
+rate down to 0 in that time; only the trials of the width begin with a fresh network.
+--start: a checkpoint to go on from. One whose own rate is down at 0 already, as that of
+those that ship, first loses by training on, so that short trials say little: better is
+one that a long training has written on its way. What counts is the loss on
 2,000 unseen images, the same times and noise for all. Prints a table, and writes it as
 JSON into checkpoints/NAME_trials.json, a trial at a time: those that are in it are not
 run again.
@@ -34,6 +36,7 @@ from lesson_utils import (
     load,
     train_step,
 )
+from lesson_utils.data import to_unit
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import BUILT_IN, CHECKPOINTS, write_json
 
@@ -115,13 +118,17 @@ def held_out_loss(model, schedule: Schedule, data: Pictures) -> tuple[float, flo
     return error[t <= HALF].mean().item(), error[t > HALF].mean().item()
 
 
+def fresh_sprites(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Sprites that no other seed gives again: images (n,3,16,16), contexts (n,5)."""
+    images, labels = draw_sprites(n, seed=seed)
+    return to_unit(images), torch.from_numpy(labels)
+
+
 def batch_of(data: Pictures, recipe: Recipe, generator: torch.Generator, seed: int):
     """The images and contexts of one update."""
     n = recipe.batch_size
     if recipe.fresh_sprites:
-        images, labels = draw_sprites(n, seed=seed)
-        x0 = torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
-        return x0, torch.from_numpy(labels)
+        return fresh_sprites(n, seed)
     i = torch.randint(len(data.x), (n,), generator=generator)
     return data.x[i], data.c[i]
 
@@ -160,6 +167,11 @@ def table(result: dict) -> str:
         "| trial | updates | loss on unseen images | t ≤ 250 | t > 250 |",
         "|---|---:|---:|---:|---:|",
     ]
+    before = result["before"]
+    lines.append(
+        f"| before all of them | – | {before['loss']:.5f} | {before['low']:.5f} "
+        f"| {before['high']:.5f} |"
+    )
     for name, runs in result["trials"].items():
         found = list(runs.values())
         losses = [run["loss"] for run in found]
@@ -175,6 +187,7 @@ def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.trials", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("name", choices=BUILT_IN)
+    parser.add_argument("--start", type=Path, help="default: what ships of this name")
     parser.add_argument("--seconds", type=float, default=120, help="of each trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
@@ -187,20 +200,23 @@ def asked() -> argparse.Namespace:
 def main() -> int:
     given = asked()
     torch.set_num_threads(1)
+    start = given.start or CHECKPOINTS / f"{given.name}.safetensors"
     data, unseen = dataset(given.name), dataset(given.name, unseen=True)
     path = given.out or CHECKPOINTS / f"{given.name}_trials.json"
     result = {"trials": {}}
     if path.is_file():
         result = json.loads(path.read_text(encoding="utf-8"))
-    result |= {"seconds": given.seconds, "machine": machine("cpu")}
+    result["seconds"], result["machine"] = given.seconds, machine("cpu")
     result["recipe"] = asdict(TRIALS["as it is"])
+    low, high = held_out_loss(load(start).model, load(start).schedule, unseen)
+    result["before"] = {"loss": (low + high) / 2, "low": low, "high": high}
     for seed in given.seeds:
         for name in given.only:
             runs = result["trials"].setdefault(name, {})
             if str(seed) in runs:
                 continue
             runs[str(seed)] = run_trial(
-                load(given.name), data, unseen, TRIALS[name], seed, given.seconds
+                load(start), data, unseen, TRIALS[name], seed, given.seconds
             )
             print(f"{name}, seed {seed}: {runs[str(seed)]}", flush=True)
             write_json(path, result)
