@@ -99,6 +99,9 @@ def load(name_or_path: str | Path, device=None) -> Checkpoint:
     device = usable(device)
     path = checkpoint_file(name_or_path)
     tensors, record = read_tensors(path)
+    if "step" in record and SCHEDULE not in tensors:
+        what = "the state of a training, which only sample takes as --checkpoint"
+        raise ValueError(f"{path}: {what}; the finished training writes a checkpoint")
     with foreign(path, "a checkpoint"):
         schedule = Schedule(tensors.pop(SCHEDULE))
         model = rebuilt(tensors, ContextUnet, **record["architecture"])

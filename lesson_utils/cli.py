@@ -171,16 +171,15 @@ def run_train(chosen: argparse.Namespace) -> None:
 
 
 def sample_flags(options: argparse.ArgumentParser) -> None:
-    text = "a name, a path, or the state of a training; default: sprites"
+    text = "a name, a path, or the state of a training (a copy of it, to resume or "
+    text += "repeat the samples: a training writes its state anew); default: sprites"
     options.add_argument("--checkpoint", help=text)
     options.add_argument(
         "--ema",
         action=argparse.BooleanOptionalAction,
         help="of a state: its averaged weights, the default, or its last ones",
     )
-    options.add_argument(
-        "--save-dir", type=Path, required=True, help="a new or an empty folder"
-    )
+    options.add_argument("--save-dir", required=True, help="a new or an empty folder")
     add_settings(options, samples.SampleSettings)
     options.add_argument(
         "--prompts-file",

@@ -108,9 +108,10 @@ def weights(
         k = keys[gaps_as_read(match[2])]
         if c[k]:
             refuse(where, f"each class once, not {names[k]!r} again,", text)
-        c[k] = as_weight(match[1] or "1")
-        if not 0 < c[k] <= 1:
+        weight = as_weight(match[1] or "1")
+        if not torch.finfo(c.dtype).tiny <= weight <= 1:  # less would be 0
             refuse(where, f'a weight in (0, 1], as in "0.5 {names[k]}",', match[0])
+        c[k] = weight
         end = after and after.end()
     return c
 

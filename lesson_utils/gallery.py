@@ -22,6 +22,7 @@ from PIL import Image
 
 from .support.checked import refuse
 from .support.files import locked, write_bytes, write_json
+from .support.words import reason
 from .viz import saved_png, tile
 
 RECORD, GRID, PROMPTS, FILM = "run.json", "grid.png", "prompts.txt", "film.gif"
@@ -100,7 +101,7 @@ def read_record(path: Path) -> dict:
         if not isinstance(record["settings"], dict):
             raise TypeError("its settings are no object")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise ValueError(f"{path}: no run.json of sample ({problem!r})") from None
+        raise ValueError(f"{path}: no run.json of sample ({reason(problem)})") from None
     return record
 
 

@@ -21,6 +21,7 @@ from .support.words import say
 LITTER = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # left by other programs
 LARGEST_DATA = 2**30  # numbers of a data set: 4 GiB as float32
 LISTED = 20  # files that one complaint names
+OR_SKIP = ", or leave out (skip_unreadable=True, --skip-unreadable)"
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue (ITU-R 601), as Pillow's "L"
 
 
@@ -158,8 +159,7 @@ def leave_out(root: Path, problems: list, skip: bool, lost: list[str]) -> None:
     if skip:
         say(f"{root}: unreadable and left out: {n:,}, such as {first}")
         return
-    hint = f"save as 8-bit PNG with sides up to {LARGEST_SIDE:,}, move away, or leave"
-    hint = f"{hint} out (skip_unreadable=True, --skip-unreadable)"
+    hint = f"save as 8-bit PNG with sides up to {LARGEST_SIDE:,}, or move away{OR_SKIP}"
     if n == 1:
         raise ValueError(f"{first}; {hint}")
     lines = [f"{root}: {n:,} files are no pictures; {hint}"]

@@ -22,10 +22,11 @@ from .support.device import machine
 from .support.files import fingerprint, located, write_json
 from .support.processes import agreed, count, gathered, is_main
 from .support.processes import number as process
-from .support.words import counted
+from .support.words import counted, reason
 from .viz import pixels, progress, wide
 
 FRAMES = 60  # of a film, at most
+LARGEST_TEXT = 10**7  # letters of a file of prompts
 
 
 # Into a folder
@@ -127,8 +128,8 @@ def as_pixels(x: Tensor, start: int) -> np.ndarray:
 
 
 def note_errors(errors: list, start: int, last: dict[str, Tensor]) -> None:
-    """Each image's mean squared error, of pixels in [0, 1]."""
-    apart = (last[""].cpu() - last["-original"].cpu()) / 2
+    """Each image's mean squared error, of pixels in [0, 1] as its file has them."""
+    apart = (last[""].cpu().clamp(-1, 1) - last["-original"].cpu()) / 2
     for i, error in enumerate(apart.square().mean((1, 2, 3)).tolist()):
         if start + i < len(errors):
             errors[start + i] = error
@@ -165,9 +166,14 @@ def prompts_in(chosen: argparse.Namespace) -> list[str]:
     if "prompts" in chosen:
         refuse("--prompts-file", "no --prompts beside it", str(path))
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(LARGEST_TEXT + 1)
     except (OSError, UnicodeError) as problem:
-        raise ValueError(f"--prompts-file: {path} is no text ({problem})") from None
+        why = reason(problem)
+        raise ValueError(f"--prompts-file: {path} is no text ({why})") from None
+    if len(text) > LARGEST_TEXT:
+        refuse("--prompts-file", f"at most {LARGEST_TEXT:,} letters", str(path))
+    return text.splitlines()
 
 
 def asked_again(chosen: argparse.Namespace) -> tuple[SampleSettings, dict]:

@@ -17,6 +17,7 @@ from . import data as sources
 from .checkpoint import Checkpoint, check_record, checkpoint_file, load
 from .context import describe, parse
 from .noise import image_generators, initial_noise
+from .own import OR_SKIP
 from .sampling import Step, ddim, ddpm, guide, invert, slerp
 from .schedule import Schedule
 from .support.checked import (
@@ -110,8 +111,9 @@ class SampleSettings:
     batch_size: Annotated[
         int,
         whole(1, 10**5),
-        "images at a time, on a GPU rather 500. Another size changes no pixel by more "
-        "than a grey level",
+        "images at a time, on a GPU rather 500; the last time as many are sampled, and "
+        "the rest left out. Another size rounds in another way: a pixel may change by "
+        "a grey level, by two with a guidance of 8",
     ] = 32
     n_interpolate: Annotated[
         int | None, optional(whole(2, 100)), "images of a row, default 16"
@@ -223,7 +225,8 @@ def refuse_together(asked: SampleSettings, checkpoint: Checkpoint) -> None:
         how = f"{asked.sampler} with eta {asked.eta}"
         refuse("--mode", "with reconstruct, --sampler ddim and --eta 0", how)
     if asked.unconditional and (mode == "reconstruct" or not checkpoint.context):
-        refuse("--unconditional", "a checkpoint with classes, and another mode", mode)
+        what = "an image" if mode == "reconstruct" else "a checkpoint without classes"
+        refuse("--unconditional", f"none for {what}", True)
 
 
 def contexts(prompts: Sequence[str], checkpoint: Checkpoint) -> Tensor:
@@ -252,10 +255,13 @@ def originals(
             refuse("--input-dir", f"the images, as {name} has no unseen data,", None)
         return sources.dataset(source, like=checkpoint, unseen=True), None
     where = located(folder, "--input-dir")
+    if not where.is_dir():
+        refuse("--input-dir", "a folder of images", folder)
     try:
         found = sources.own_data(where, sources.Reading(), checkpoint)
     except ValueError as problem:
         said = str(problem).removeprefix("name_or_path: ")
+        said = said.replace(OR_SKIP, "")  # this command has no such flag
         raise ValueError(f"--input-dir: {said}") from None
     shape = tuple(checkpoint.image_shape)
     if tuple(found.x.shape[1:]) != shape:

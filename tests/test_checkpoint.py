@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from small import SCHEDULE, small_model
+from small import SCHEDULE, small_model, small_run
 from torch.optim.swa_utils import AveragedModel
 
 from lesson_utils import Schedule, load, save
@@ -418,6 +418,15 @@ def test_foreign_files_are_refused_and_nothing_in_them_is_run(tmp_path):
     assert not mark.exists()
     pickle.loads(foreign(mark)["pickle"]).close()  # it would have left one
     assert mark.exists()
+
+
+def test_the_state_of_a_training_is_called_one(tmp_path):
+    state = tmp_path / "state.safetensors"
+    updates = small_run(steps=9, files={"state": state, "save_seconds": 0})
+    next(updates), next(updates)
+    with pytest.raises(ValueError, match="the state of a training, which only sample"):
+        load(state)
+    updates.close()
 
 
 def test_a_huge_file_is_not_read(tmp_path):

@@ -99,7 +99,7 @@ REFUSED = [  # (class names, a part of the message, prompts)
     ((), "no class is needed", "x"),
     # Weights
     (SPRITES, r"\(0, 1\], as in \"0.5 hero\", is needed, got '2 hero'", "2 hero"),
-    (SPRITES, WEIGHT, "0 hero", "1.01 hero", "inf hero", "1e9 hero", "1e-60 hero"),
+    (SPRITES, WEIGHT, "0 hero", "1.01 hero", "inf hero", "1e300 hero", "1e-60 hero"),
     (SPRITES, f"{WEIGHT}.*'-0.5 hero'", "-0.5 hero"),
     (SPRITES, f"{WEIGHT}.*'nan hero'", "nan hero"),
     (SPRITES, r"as in \"0.5 food\".*'3\*food'", "hero + 3*food"),

@@ -109,11 +109,11 @@ def record(folder) -> dict:
 
 
 def stills(folder, n, kind="") -> np.ndarray:
-    """The first n images (n,H,W) of a kind."""
+    """The first n images (n,H,W) of a kind, or (n,H,W,3)."""
     found = []
     for i in range(n):
         with Image.open(folder / file_name(i, kind)) as picture:
-            assert picture.mode == "L"
+            assert picture.mode in ("L", "RGB")
             found.append(np.asarray(picture).astype(int))
     return np.stack(found)
 
@@ -492,6 +492,8 @@ WRONG = {
     "--prompts c": "--prompts: one of: a, b is needed, got 'c'",
     "--prompts a b a --mode interpolate": "--prompts: two or fewer in --mode",
     "--prompts-file nowhere": "--prompts-file: ",
+    "--prompts-file /dev/full": "--prompts-file: ",
+    "--save-dir=": "--save-dir: a name or a path is needed",
     "--prompts a --prompts-file x": "--prompts-file: no --prompts beside it",
     "--steps 13": "--steps: a whole number in 1..12",
     "--sampler ddpm --steps 3": "--steps: none with ddpm",
@@ -508,7 +510,7 @@ WRONG = {
     "--n-interpolate 1 --mode interpolate": "--n-interpolate: a whole number in 2..100",
     "--input-dir .": "--input-dir: none but in --mode reconstruct",
     "--mode reconstruct": "--input-dir: the images",
-    "--mode reconstruct --input-dir nowhere": "--input-dir: ",
+    "--mode reconstruct --input-dir nowhere": "--input-dir: a folder of images",
     "--mode reconstruct --input-dir . --eta 1": "--mode: with reconstruct, --sampler",
     "--mode reconstruct --input-dir . --sampler ddpm": "--mode: with reconstruct",
     "--mode reconstruct --unconditional": "--unconditional: ",
@@ -532,6 +534,36 @@ def test_what_makes_no_sense_is_refused_before_any_work(
     assert not (desk.home / "out").exists()
 
 
+def test_what_is_no_record_is_refused_in_a_short_line(desk, refused):
+    (desk.home / "run.json").write_bytes(b"\xff" * 100_000)
+    again = "--again", str(desk.home / "run.json")
+    said = refused(["sample", "--save-dir", str(desk.home / "x"), *again])
+    assert "no run.json of sample (UnicodeDecodeError" in said and len(said) < 600
+
+
+def test_unreadable_images_to_reconstruct_are_named_without_a_flag_for_training(
+    desk, refused
+):
+    write_images(desk.home / "mine")
+    (desk.home / "mine" / "x.png").write_bytes(b"no image")
+    flags = "--mode", "reconstruct", "--input-dir", desk.home / "mine"
+    said = refused(desk.words("x", *flags))
+    assert "x.png" in said and "or move away" in said and "skip" not in said
+
+
+def test_strong_guidance_and_another_batch_size_change_two_grey_levels_at_most(
+    tmp_path,
+):
+    """The shipped network, where guidance multiplies what rounding leaves."""
+    command = (
+        "sample --n-samples 8 --steps 20 --guidance 8 --eta 1 --device cpu".split()
+    )
+    for size in ("3", "8"):
+        where = "--save-dir", str(tmp_path / size), "--batch-size", size
+        assert main([*command, *where]) == 0
+    assert np.abs(stills(tmp_path / "3", 8) - stills(tmp_path / "8", 8)).max() <= 2
+
+
 def test_a_compiled_network_gives_the_same_images(desk, compiled):
     plain, fast = desk.sample("plain"), desk.sample("fast", "--compile")
     assert len(compiled) == 2 and record(fast)["settings"]["compile"] is True
@@ -544,7 +576,7 @@ def test_a_compiled_network_gives_the_same_images(desk, compiled):
 
 def test_a_model_without_classes(desk, refused):
     save(desk.file, small_model(1, 0), SCHEDULE, (), (1, 8, 8))
-    assert "--unconditional: a checkpoint with" in refused(
+    assert "--unconditional: none for a checkpoint without classes" in refused(
         desk.words("x", "--unconditional")
     )
     folder = desk.sample("out", "--guidance", "2")

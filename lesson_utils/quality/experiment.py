@@ -40,6 +40,7 @@ from ..support.files import (
 from ..support.processes import agreed, count, gathered, is_main
 from ..support.processes import number as process
 from ..support.rules import FINITE, eta_rule, numbers, spacing_rule
+from ..support.words import reason
 from .judge import Judge
 from .metrics import (
     classifier_score,
@@ -438,7 +439,7 @@ def read_result(path: str | Path, made_of: dict | None = None) -> dict:
             if judged:
                 numbers("fcd_interval", record["fcd_interval"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise ValueError(f"{path}: no result of evaluate ({problem!r})") from None
+        raise ValueError(f"{path}: no result of evaluate ({reason(problem)})") from None
     other = [key for key in made_of or {} if result.get(key) != made_of[key]]
     if other:
         why = f"of another {', '.join(other)}; move it away"

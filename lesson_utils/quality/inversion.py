@@ -18,6 +18,7 @@ from ..data import Pictures
 from ..sampling import ddim, guide, invert, last
 from ..support.checked import whole
 from ..support.files import write_json
+from ..support.words import reason
 from .experiment import digest
 
 # S and the paper's mean squared error for CIFAR-10 test images in [0, 1].
@@ -100,7 +101,9 @@ def read_inversion(path: Path) -> dict:
         result = json.loads(path.read_text(encoding="utf-8"))
         [(cell["steps"], cell["refine"], cell["mse"]) for cell in result["cells"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
-        raise ValueError(f"{path}: no result of invert_all ({problem!r})") from None
+        raise ValueError(
+            f"{path}: no result of invert_all ({reason(problem)})"
+        ) from None
     return result
 
 

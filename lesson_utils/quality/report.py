@@ -6,6 +6,7 @@ from pathlib import Path
 from ..support.checked import Call, checked, instance, real, refuse
 from ..support.files import CHECKPOINTS, label
 from ..support.rules import FINITE, eta_rule, numbers
+from ..support.words import reason
 from ..viz import COLOURS, LINES, png
 from .experiment import read_result
 
@@ -51,7 +52,7 @@ def result_in(path: Path, what: str) -> dict | None:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as problem:
-        raise ValueError(f"{path}: no result of card ({problem!r})") from None
+        raise ValueError(f"{path}: no result of card ({reason(problem)})") from None
 
 
 def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .checked import refuse
+from .words import reason
 
 ROOT = Path(__file__).resolve().parent.parent.parent  # the project
 CHECKPOINTS = ROOT / "checkpoints"
@@ -160,7 +161,9 @@ def read_tensors(path, largest: int = LARGEST_FILE) -> tuple[dict[str, Tensor], 
             # Copies: a file that is overwritten later must not change them.
             tensors = {k: file.get_tensor(k).clone() for k in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as problem:
-        raise ValueError(f"{path}: not a readable checkpoint ({problem!r})") from None
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({reason(problem)})"
+        ) from None
     known = record.pop("sha256", None) if isinstance(record, dict) else None
     if known != checksum(tensors, record):
         raise ValueError(f"{path}: damaged (its checksum); get it again or remove it")

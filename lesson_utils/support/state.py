@@ -18,7 +18,7 @@ from .files import locked, read_tensors, write_tensors
 from .processes import agreed, is_main, spread
 
 LARGEST_STATE = 16 * 2**30  # bytes; a state has 8 times those of its checkpoint
-LOOK = 50  # after so many updates it is seen whether all losses are numbers
+LOOK = 50  # after so many updates it is seen whether losses and weights are numbers
 
 
 def live_tensors(model, ema, optimiser, losses: Tensor) -> dict[str, Tensor]:
@@ -147,7 +147,7 @@ class Keeper:
             self.seconds = time.monotonic() - self.started
             last = self.done == self.settings["steps"]
             due = bool(self.path) and self.seconds - self.saved >= self.every
-            if last or due or self.done % LOOK == 0:
+            if last or due or self.lost() or self.done % LOOK == 0:
                 self.refuse_nan()
             if due and not last:
                 self.write()
@@ -167,6 +167,11 @@ class Keeper:
         record = {"settings": self.settings, "step": self.done, "seconds": self.seconds}
         write_tensors(self.path, self.live, {**record, "about": self.about})
         self.kept, self.saved = self.done, self.seconds
+
+    def lost(self) -> bool:
+        """Whether the last loss is no number; not asked of a GPU, which would wait."""
+        losses = self.live["losses"]
+        return not losses.is_cuda and not bool(losses[self.done - 1].isfinite())
 
     def first_nan(self) -> int | None:
         """The first update whose loss, or the last whose weights, are not finite."""
@@ -189,7 +194,8 @@ class Keeper:
         raise FloatingPointError(
             f"loss: no finite number at update {first:,}, so training stops; {kept}; "
             f"likely causes: a learning_rate of {rate:g} is too high, or a warmup of "
-            f"{warmup} updates too short{coarse}; try a third of the rate"
+            f"{warmup} updates too short{coarse}: try a third of the rate; or contexts "
+            "with numbers far from 0 and 1"
         )
 
 
