@@ -19,7 +19,7 @@ __all__ = ["attention", "cut", "told"]
         "the weights of one place must add up to 1; yours do over the other axis": (
             lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5).softmax(0) @ v
         ),
-        "your scores are divided by √n; d is the length of a vector, n counts places": (
+        "your scores are divided by √n; d counts a vector's numbers, n the places": (
             lambda q, k, v: (q @ k.T / len(q) ** 0.5).softmax(1) @ v
         ),
         "row i belongs to the query of place i; in yours it belongs to its key": (
@@ -27,6 +27,12 @@ __all__ = ["attention", "cut", "told"]
         ),
         "the weights are for the values v; yours take the mean of the keys": (
             lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5).softmax(1) @ k
+        ),
+        "scores compare queries with keys; yours compare queries with the values": (
+            lambda q, k, v: (q @ v.T / q.shape[1] ** 0.5).softmax(1) @ k
+        ),
+        "q, k and v are mixed up: scores need q and k, and the weights are for v": (
+            lambda q, k, v: (k @ v.T / q.shape[1] ** 0.5).softmax(1) @ q
         ),
         "the scores are no weights yet: a softmax makes them add up to 1": (
             lambda q, k, v: (q @ k.T / q.shape[1] ** 0.5) @ v
