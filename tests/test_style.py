@@ -150,12 +150,27 @@ def your_turn(lesson: Lesson) -> Iterator[str]:
             yield f"Your turn: no {word} folded in <details>"
 
 
+def section(nb: NotebookNode, title: str) -> Iterator[NotebookNode]:
+    """The cells of code between a heading and the next one."""
+    inside = False
+    for cell in nb.cells:
+        if cell.cell_type == "code" and inside:
+            yield cell
+        elif title in cell.source:
+            inside = True
+        elif re.search(r"(?m)^## ", cell.source):
+            inside = False
+
+
 def same_code_tested(lesson: Lesson) -> Iterator[str]:
     title = "## The same code, tested"
     cells = dropwhile(lambda cell: title not in cell.source, lesson.nb.cells)
     rest = code(new_notebook(cells=list(cells)))
     if not re.search(r"\blesson_utils\b|\blu\.", rest) or "assert" not in rest:
         yield f"{title}: there is no such section, or nothing is compared in it"
+    for cell in section(lesson.nb, title):
+        if not cell.metadata.get("jupyter", {}).get("source_hidden"):
+            yield f"{title}: its code is not folded"
 
 
 def links(lesson: Lesson) -> Iterator[str]:
@@ -214,6 +229,9 @@ LAST = """*References*: Ho, [*DDPM*](https://arxiv.org/abs/2006.11239) (2020), e
 Next: [7 · Speed and quality](07_speed_and_quality.ipynb)"""
 
 
+FOLDED = {"jupyter": {"source_hidden": True}}
+
+
 def example() -> NotebookNode:
     """A lesson in good form, executed."""
     nb = new_notebook(
@@ -223,7 +241,7 @@ def example() -> NotebookNode:
             new_markdown_cell("The names, a seed, and the data:"),
             new_code_cell(f"{PUBLIC}\n{SETUP}", execution_count=2),
             new_markdown_cell("## The same code, tested"),
-            new_code_cell("assert lesson_utils", execution_count=3),
+            new_code_cell("assert lesson_utils", execution_count=3, metadata=FOLDED),
             new_markdown_cell(
                 "## Your turn\n<details><summary>Hint</summary>1</details>\n"
                 "<details><summary>Solution</summary>2</details>"
@@ -263,7 +281,11 @@ LESSON_CHECKS = {
     widget_state: [lambda nb: nb.metadata.update(widgets={})],
     notebook_size: [plant(6, 300_000 * "x")],
     your_turn: [plant(6, "## Your turn\n<details>Hint</details>")],
-    same_code_tested: [plant(5, "'nothing'"), plant(4, "## Another section")],
+    same_code_tested: [
+        plant(5, "'nothing'"),
+        plant(4, "## Another section"),
+        plant(5, metadata={}),
+    ],
     links: [plant(4, "[previous](04_nothing.ipynb)")],
     references: [
         plant(8, LAST.replace("*References*: ", "")),

@@ -63,6 +63,22 @@ def half_a_push(eps_none, eps_a, eps_b, g, h):
     return eps_none + g * (eps_a - eps_none) - h * eps_b
 
 
+def only_g(eps_none, eps_a, eps_b, g, h):
+    return eps_none + g * (eps_a - eps_b)
+
+
+def bare_answers(eps_none, eps_a, eps_b, g, h):
+    return g * eps_a - h * eps_b
+
+
+def without_b(eps_none, eps_a, eps_b, g, h):
+    return eps_none + g * (eps_a - eps_none)
+
+
+def h_from_a_to_b(eps_none, eps_a, eps_b, g, h):
+    return eps_none + g * (eps_a - eps_none) + h * (eps_a - eps_b)
+
+
 def all_reversed(eps_none, eps_a, eps_b, g, h):
     return eps_none - g * (eps_a - eps_none) + h * (eps_b - eps_none)
 
@@ -86,6 +102,14 @@ def all_reversed(eps_none, eps_a, eps_b, g, h):
         ),
         "your push away from b is a whole answer; by line 4 it is a difference": (
             half_a_push
+        ),
+        "yours does not use h; with h = 0, b must not matter": only_g,
+        "yours has no unconditional answer; with g = h = 0 only p(x) is left": (
+            bare_answers
+        ),
+        "yours has no push away from b; h must matter": without_b,
+        "your push away from b starts at a; line 4 starts at the unconditional one": (
+            h_from_a_to_b
         ),
         "both pushes have the wrong sign; the score is -ε times a positive number": (
             all_reversed
