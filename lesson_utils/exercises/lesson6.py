@@ -24,15 +24,15 @@ def crowded():
 @prediction(
     right="b",
     mistakes={
-        "the steps that follow take an error in the first one for a part of the noise, "
-        "and other noise means another image": "a",
+        "the steps that follow take an error in the first one for a part of the "
+        "initial noise, and the image changes with it": "a",
         "no step comes after the last one, so its error stays in the image": "c",
     },
 )
 def one_error():
     """at t = 100 an error is a little noise too much on an image that the network knows
     well: the next steps remove it. After the last step nobody does, and an error in the
-    first step is another initial noise, which means another image."""
+    first step is a slightly different initial noise: the image changes with it."""
 
 
 def unclipped(x, eps, ab_t):
@@ -45,6 +45,15 @@ def guess_of(x, eps, ab_t):
 
 def noise_beside(x0, x, ab_t):
     return (x - ab_t**0.5 * x0) / (1 - ab_t) ** 0.5
+
+
+def without_roots_in_the_guess(x, eps, ab_t):
+    x0 = ((x - (1 - ab_t) * eps) / ab_t).clamp(-1, 1)
+    return noise_beside(x0, x, ab_t)
+
+
+def without_roots_in_the_noise(x, eps, ab_t):
+    return (x - ab_t * guess_of(x, eps, ab_t)) / (1 - ab_t)
 
 
 def without_roots(x, eps, ab_t):
@@ -71,9 +80,11 @@ def without_roots(x, eps, ab_t):
         "what is left beside the image is √(1 - alpha_bar) eps: divide by that root": (
             lambda x, eps, ab_t: x - ab_t**0.5 * guess_of(x, eps, ab_t)
         ),
-        "the factors of x_0 and eps are roots of alpha_bar and 1 - alpha_bar": (
-            without_roots
-        ),
+        "roots: x_t holds √alpha_bar x_0 and √(1 - alpha_bar) eps": without_roots,
+        "roots, where you solve for x_0: x_t holds √alpha_bar x_0 and "
+        "√(1 - alpha_bar) eps": without_roots_in_the_guess,
+        "roots, where you solve for eps: x_t holds √alpha_bar x_0 and "
+        "√(1 - alpha_bar) eps": without_roots_in_the_noise,
         "you cut the guess at 0 and 1; the lessons' images lie in [-1, 1]": (
             lambda x, eps, ab_t: noise_beside(
                 unclipped(x, eps, ab_t).clamp(0, 1), x, ab_t
