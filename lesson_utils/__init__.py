@@ -16,7 +16,8 @@ from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
 from .sprites import ARCHETYPES, SPRITE_CLASSES, draw_archetype, draw_sprites
 from .gif import gif
-from .viz import as_u, grid, plot, progress, sheet, show, strip, u_diagram
+from .viz import grid, plot, progress, sheet, show, strip
+from .drawing import as_u, u_diagram
 
 __all__ = [
     "linear_alpha_bar", "cosine_alpha_bar", "spaced_times", "Schedule",

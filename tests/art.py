@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import torch
 from PIL import Image
 
 LOSSLESS = {kind: {} for kind in ("png", "gif", "bmp", "tiff")}  # and how to save it
@@ -31,3 +32,19 @@ def put(path, pixels, kind="png", **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded(pixels, kind, **options))
     return path
+
+
+def noise(*shape, seed=0):
+    """Images of noise of this shape, always the same."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pixels_of(data):
+    """The rows of colours in the bytes of a PNG."""
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def has(picture, colour):
+    """Whether a picture (H,W,3) has some pixels near a colour "#rrggbb"."""
+    near = abs(picture.astype(int) - [*bytes.fromhex(colour[1:])]).max(-1) < 24
+    return near.sum() > 30

@@ -2,18 +2,15 @@
 
 import base64
 import gc
-import io
 import re
 import weakref
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small import small_model
-from torch import nn
+from art import has, noise, pixels_of
 
-from lesson_utils import as_u, gif, grid, plot, progress, show, strip, u_diagram, viz
+from lesson_utils import gif, grid, plot, progress, show, strip, viz
 from lesson_utils.support.bar import Bar
 from lesson_utils.viz import COLOURS
 
@@ -21,10 +18,6 @@ from lesson_utils.viz import COLOURS
 def flat(*values, c=1, size=2):
     """Images (len(values), c, size, size), each of one value."""
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, c, size, size).clone()
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 # grid
@@ -142,20 +135,10 @@ def shown():
 # plot
 
 
-def pixels(data):
-    """The rows of colours in the bytes of a PNG."""
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def has(picture, colour):
-    near = abs(picture.astype(int) - [*bytes.fromhex(colour[1:])]).max(-1) < 24
-    return near.sum() > 30
-
-
 def test_plot_draws_each_curve_in_its_colour_on_white():
     curves = {"one": [0, 1, 4], "two": torch.tensor([3.0, 2, 2]), "three": (1, 1, 1)}
     data = plot(curves, xlabel="step", ylabel="loss")
-    picture = pixels(data)
+    picture = pixels_of(data)
     assert picture.shape == (600, 900, 3) and (picture[0] == 255).all()
     assert all(has(picture, colour) for colour in COLOURS[:3])
     assert not has(picture, COLOURS[3])
@@ -166,7 +149,7 @@ def test_plot_draws_each_curve_in_its_colour_on_white():
 def test_plot_takes_places_axes_and_a_size():
     curve, places = {"": [1.0, 10, 100]}, torch.tensor([1.0, 10, 1000])
     plain = plot(curve)
-    assert pixels(plot(curve, size=(3.0, 2.0))).shape == (400, 600, 3)
+    assert pixels_of(plot(curve, size=(3.0, 2.0))).shape == (400, 600, 3)
     drawn = [plain, plot(curve, places)]
     drawn += [plot(curve, places, log=axes) for axes in ("x", "y", "xy")]
     assert len(set(drawn)) == 5
@@ -181,7 +164,7 @@ def test_plot_names_its_curves_and_its_axes():
 def test_plots_are_drawn_in_few_colours_at_twice_their_size(shown):
     """Issue 12: they were drawn at 1× and enlarged in blocks on sharp screens."""
     data = plot({str(i): [i, i + 1] for i in range(7)}, size=(4.5, 3.0))
-    assert len(np.unique(pixels(data).reshape(-1, 3), axis=0)) <= 5 + 2 * 6
+    assert len(np.unique(pixels_of(data).reshape(-1, 3), axis=0)) <= 5 + 2 * 6
     page = shown(data, noise(1, 1, 4, 4), alt=["plot", "noise"], scale=3)["text/html"]
     sizes = re.findall(r'width="(\d+)" style="[^"]*image-rendering:(\w+)"', page)
     assert sizes == [("450", "auto"), ("12", "pixelated")]
@@ -240,95 +223,6 @@ def test_plot_refuses(bad, words):
         plot(**({"curves": {"a": [1, 2, 3]}} | bad))
 
 
-# The network
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 64, 32)])
-def test_as_u_gives_a_page_for_each_image(shape):
-    model = small_model(shape[0], lively=True)
-    x, t, c = noise(2, *shape), torch.tensor([0.5, 1.0]), torch.eye(2)
-    pages = as_u(model, x, t, c)
-    assert pages.shape[:2] == (2, 3) and not torch.equal(*pages)
-    assert pages.min() >= -1 and (pages[:, :, -1] == 1).all()
-    assert torch.equal(pages, as_u(model, x, t, c, guess=model(x, t, c)))
-    assert not torch.equal(pages, as_u(model, x, t))
-    assert gif(pages.split(1), scale=1).startswith(b"GIF8")
-
-
-def test_as_u_shows_x_at_the_left_and_the_guess_at_the_right():
-    x, guess = noise(1, 3, 16, 16).clamp(-1, 1), noise(1, 3, 16, 16, seed=1)
-    [page] = as_u(small_model(3), x, torch.ones(1), guess=guess)
-    page = ((page.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
-    assert (page[24:120, 8:104] == grid(x, scale=6)).all()
-    assert (page[24:120, -104:-8] == grid(guess, scale=6)).all()
-
-
-def test_as_u_has_one_scale_for_all_pages_and_leaves_the_model_alone():
-    """Else a film would show weak maps as strong ones."""
-    model = small_model(lively=True).eval()
-    x = torch.cat([noise(1, 1, 8, 8), 0.01 * noise(1, 1, 8, 8)])
-    t = torch.ones(2)
-    before = model(x, t)
-    two, [alone] = as_u(model, x, t), as_u(model, x[1:], t[1:])
-    assert not torch.equal(two[1], alone)
-    assert torch.equal(model(x, t), before) and before.requires_grad
-    assert not any(part._forward_hooks for part in model.modules())
-    with pytest.raises(ValueError, match="multiples of 4"):
-        as_u(model, noise(1, 1, 6, 6), torch.ones(1))
-    assert not any(part._forward_hooks for part in model.modules())
-
-
-def test_maps_are_orange_above_zero_and_blue_below():
-    maps = torch.tensor([-1.0, 0, 1]).view(3, 1, 1).expand(3, 1, 1)
-    row = viz.tinted(maps, 4, 1)[0, [0, 2, 4]]
-    colours = [np.frombuffer(bytes.fromhex(c[1:]), np.uint8) for c in COLOURS[:2]]
-    assert (row == [colours[0], [255] * 3, colours[1]]).all()
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"model": nn.ReLU()}, "model: a network with the layers of ContextUnet"),
-        ({"model": None}, "model: "),
-        ({"x": noise(1, 2, 8, 8)}, "x: .*C = 1 or 3"),
-        ({"t": torch.tensor([1.5])}, "t: times t/T"),
-        ({"t": torch.ones(2)}, r"t: .* \(1,\)"),
-        ({"c": torch.ones(1, 3)}, r"c: .* \(1,2\)"),
-        ({"guess": noise(2, 1, 8, 8)}, r"guess: .* \(1,1,8,8\)"),
-    ],
-)
-def test_as_u_refuses(changes, words):
-    right = dict(model=small_model(), x=noise(1, 1, 8, 8), t=torch.ones(1))
-    with pytest.raises(ValueError, match=words):
-        as_u(**right | changes)
-
-
-def test_the_diagram_shows_each_kind_of_layer_in_its_colour():
-    data = u_diagram((3, 16, 16), 48, 5)
-    picture = pixels(data)
-    assert picture.shape == (990, 1840, 3) and (picture[0] == 255).all()
-    assert all(has(picture, colour) for colour in COLOURS[:4])
-    assert data == u_diagram([3, 16, 16], 48.0, 5) and len(data) < 40_000
-    others = [u_diagram((1, 28, 28), 48, 5), u_diagram((3, 16, 16), 32, 5)]
-    others.append(u_diagram((3, 16, 16), 48))
-    assert len({data, *others}) == 4
-
-
-@pytest.mark.parametrize(
-    "shape, width, classes, words",
-    [
-        ((3, 16), 48, 5, "image_shape: "),
-        ((3, 15, 16), 48, 5, "image_shape: .*multiples of 4"),
-        ("abc", 48, 5, "image_shape: "),
-        ((3, 16, 16), 40, 5, "width: a multiple of 16"),
-        ((3, 16, 16), 48, -1, "context_size: "),
-    ],
-)
-def test_the_diagram_refuses(shape, width, classes, words):
-    with pytest.raises(ValueError, match=words):
-        u_diagram(shape, width, classes)
-
-
 # show
 
 
@@ -344,8 +238,8 @@ def test_show_puts_pictures_of_every_kind_side_by_side(shown, tmp_path):
     data = shown(*pictures, titles=[*"abcde"], scale=2)
     (k0, still), (k1, tensor), *rest = sources(data["text/html"])
     assert k0 == k1 == "png"
-    assert (pixels(still) == grid(x)).all()
-    assert (pixels(tensor) == grid(x, scale=2)).all()
+    assert (pixels_of(still) == grid(x)).all()
+    assert (pixels_of(tensor) == grid(x, scale=2)).all()
     assert rest == [("gif", film), ("gif", film), ("png", curve)]
     assert data["text/plain"] == "a\nb\nc\nd\ne"
 
@@ -355,7 +249,7 @@ def test_show_in_few_colours_is_smaller_and_keeps_white(shown):
     x[..., :8] = 1
     [(_, large)] = sources(shown(x, alt="noise")["text/html"])
     [(_, small)] = sources(shown(x, alt="noise", colors=64)["text/html"])
-    exact, near = pixels(large).astype(int), pixels(small).astype(int)
+    exact, near = pixels_of(large).astype(int), pixels_of(small).astype(int)
     assert len(small) < len(large) / 2
     assert len(np.unique(near.reshape(-1, 3), axis=0)) <= 64
     assert (near[exact.min(2) == 255] == 255).all() and abs(near - exact).mean() < 20

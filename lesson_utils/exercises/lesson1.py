@@ -10,8 +10,6 @@ from ..schedule import Schedule
 from .cases import PAIRS
 from .checks import exercise, prediction
 
-__all__ = ["same_noise", "larger_images", "onward"]
-
 JUMPS = [(1.0, 0.5), (0.9, 0.8), (0.9, 0.1), (0.5, 0.01)]  # alpha_bar at s and at t
 
 

@@ -4,8 +4,6 @@ from ..exact import Mixture
 from .cases import AT_LEVELS
 from .checks import exercise, prediction
 
-__all__ = ["lopsided", "same_start", "gaussian"]
-
 
 @prediction(
     near=0.1,

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 from .cases import RANDOM, SIZES
 from .checks import exercise, prediction
 
-__all__ = ["attention", "cut", "told"]
-
 
 @exercise(
     (torch.randn(3, n, d, generator=RANDOM).double() for n, d in SIZES),

@@ -4,8 +4,6 @@ from ..sampling import ddim_step
 from .cases import LEVELS, ONE
 from .checks import exercise, prediction
 
-__all__ = ["class_helps", "error_factor", "hundredfold"]
-
 
 @prediction(
     right="b",

@@ -4,8 +4,6 @@ import torch
 
 from .checks import exercise, prediction
 
-__all__ = ["minus_one", "decided", "away"]
-
 GENERATOR = torch.Generator().manual_seed(5)
 ANSWERS = [torch.randn(3, 2, 1, 4, 4, generator=GENERATOR).double() for _ in range(2)]
 SCALES = ((0, 0), (1, 0), (2.5, 0.5), (2, 1))

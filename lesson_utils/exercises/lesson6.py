@@ -4,8 +4,6 @@ from .. import sampling
 from .cases import AT_LEVELS
 from .checks import exercise, prediction
 
-__all__ = ["crowded", "one_error", "clipped"]
-
 
 @prediction(
     right="b",

@@ -6,8 +6,6 @@ from ..sampling import ddim_step
 from .cases import JUMPS, ONE, PAIRED, RANDOM
 from .checks import exercise
 
-__all__ = ["sigma_hat", "frechet", "frontier"]
-
 
 @exercise((t, s) for t, s in JUMPS if s < 1)
 def sigma_hat(ab_t, ab_s):

@@ -6,8 +6,6 @@ from ..sampling import ddim_step
 from .cases import JUMPS, PAIRS, RANDOM
 from .checks import exercise
 
-__all__ = ["length", "blended", "refined"]
-
 
 @exercise((w,) for w in (0.0, 0.2, 0.5, 1.0))
 def length(w):
