@@ -3,13 +3,13 @@
 Films that are compared may share one, so that equal images have equal colours.
 """
 
-import io
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
+from PIL.GifImagePlugin import getdata, getheader
 from torch import Tensor
 
 from .support.checked import checked, fit, optional, refuse, whole
@@ -62,19 +62,8 @@ def gif(
     films = [film] if like is None else [film, tiled(like, columns)]
     palette = best_palette(films, colors)
     index = in_palette(film, palette).repeat(scale, 1).repeat(scale, 2)
-    stills = without_equal_neighbours(index, len(palette))
     times = [round(ms, -1)] * (len(film) - 1) + [round(hold_ms, -1)]
-    file = io.BytesIO()
-    stills[0].save(
-        file,
-        "GIF",
-        save_all=True,
-        append_images=stills[1:],
-        palette=rgb(palette).tobytes(),
-        duration=times,
-        loop=0,
-    )
-    data = file.getvalue()
+    data = in_file(list(map(Image.fromarray, index)), rgb(palette).tobytes(), times)
     if path is not None:
         write_bytes(located(path), data)
     return data
@@ -129,7 +118,9 @@ def in_palette(film: np.ndarray, palette: np.ndarray) -> np.ndarray:
     index = index.ravel().astype(np.int32) % len(palette)
     # What Pillow finds is near; a colour of the palette itself becomes just that.
     code = numbered(film)
-    own = np.searchsorted(palette, code).clip(max=len(palette) - 1)
+    place = np.zeros(1 << 24, np.uint8)
+    place[palette] = np.arange(len(palette))
+    own = place[code]
     index = np.where(palette[own] == code, own, index)
     return index.astype(np.uint8).reshape(film.shape[:3])
 
@@ -146,20 +137,14 @@ def rgb(code: np.ndarray) -> np.ndarray:
     return np.stack([code >> 16, code >> 8 & 255, code & 255], -1).astype(np.uint8)
 
 
-def without_equal_neighbours(index: np.ndarray, colors: int) -> list[Image.Image]:
-    """Frames of colour numbers (F,H,W), no two alike in a row: Pillow would merge them.
+def in_file(stills: list[Image.Image], palette: bytes, times: list[int]) -> bytes:
+    """Frames of colour numbers as a GIF: of each the part that changed, if only a dot.
 
-    One pixel of an equal frame has another number, which in this frame alone is
-    transparent: what the frame before shows there is seen through it.
+    Piece by piece: Pillow's `save` would merge equal frames, and sort colours in each.
     """
-    stills = [Image.fromarray(index[0])]
-    marked = False
-    for before, frame in pairwise(index):
-        marked = not marked and np.array_equal(before, frame)
-        still = Image.fromarray(frame)
-        if marked:
-            other = (int(frame[0, 0]) + 1) % colors
-            still.putpixel((0, 0), other)
-            still.info["transparency"] = other
-        stills.append(still)
-    return stills
+    pieces, _ = getheader(stills[0].copy(), palette, {"loop": 0})
+    pieces += getdata(stills[0], duration=times[0])
+    for (before, still), time in zip(pairwise(stills), times[1:], strict=True):
+        box = ImageChops.difference(before, still).getbbox() or (0, 0, 1, 1)
+        pieces += getdata(still.crop(box), box[:2], duration=time)
+    return b"".join([*pieces, b";"])
