@@ -55,6 +55,7 @@ class Recipe:
     spread: bool = True  # the times of a batch, evenly over 1..T
     fresh_sprites: bool = False  # new ones for each update, instead of 50,000
     width: int | None = None  # of a fresh network; None: goes on from the checkpoint
+    optimiser: str = "Muon"  # or AdamW
 
 
 TRIALS = {
@@ -68,6 +69,8 @@ TRIALS = {
     "fresh sprites": Recipe(fresh_sprites=True),
     "a fresh network, width 48": Recipe(width=48),
     "a fresh network, width 64": Recipe(width=64),
+    "a fresh network, width 32, Muon": Recipe(peak=3e-3, width=32),
+    "a fresh network, width 32, AdamW": Recipe(3e-3, width=32, optimiser="AdamW"),
 }
 
 
@@ -146,7 +149,8 @@ def run_trial(checkpoint: Checkpoint, data, unseen, recipe: Recipe, seed: int, s
         size = len(checkpoint.context)
         model = ContextUnet(checkpoint.image_shape[0], size, recipe.width)
     model.train().to(memory_format=torch.channels_last)
-    optimiser = Muon(model.parameters(), lr=recipe.peak)
+    kind = {"Muon": Muon, "AdamW": torch.optim.AdamW}[recipe.optimiser]
+    optimiser = kind(model.parameters(), lr=recipe.peak)
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
     updates, end = 0, time.process_time() + seconds
     while (left := end - time.process_time()) > 0:
