@@ -149,6 +149,9 @@ def test_what_is_no_guess_is_told_so(name, guess, capsys):
         (lambda x: float("nan"), "(2) is off by nan"),
         (lambda x: [1.0, 2.0], "(2) has shape (2,), expected ()"),
         (lambda x: 1.25, "(2) is off by 0.25"),
+        (lambda x: torch.randn(()), "(2): two calls differ; use the noise that is"),
+        (lambda x: (1 - x) ** 0.5, "(2): the number under a root is negative"),
+        (lambda x: (1 - x) ** 0.5 * torch.ones(()), "(2): the number under a root is"),
     ],
 )
 def test_what_is_wrong_with_an_answer_is_said(answer, words, capsys):

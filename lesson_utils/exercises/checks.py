@@ -56,11 +56,16 @@ def difference(function: Callable, oracle: Callable, case: tuple) -> float | str
         got = function(*deepcopy(case))  # which it may change in place
         if got is None or got is ...:
             return f" gives {got} so far"
-        got = torch.as_tensor(got, dtype=torch.double)
+        got, again = torch.as_tensor(got), torch.as_tensor(function(*deepcopy(case)))
+        if got.is_complex():
+            return f"{where}: the number under a root is negative"
+        got, again = got.double(), again.double()
     except Exception as problem:  # a learner's function may raise anything
         return f"{where} raises {problem!r}"
     if got.shape != expected.shape:
         return f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+    if not torch.equal(got.nan_to_num(), again.nan_to_num()):
+        return f"{where}: two calls differ; use the noise that is given"
     largest = float((got - expected).abs().max())
     return largest if largest <= TOLERANCE else f"{where} is off by {largest:g}"
 

@@ -1,9 +1,5 @@
 """The exercises of lesson 1: noise."""
 
-from collections.abc import Callable
-from copy import deepcopy
-from functools import update_wrapper
-
 import torch
 
 from ..schedule import Schedule
@@ -40,30 +36,6 @@ def larger_images():
     """
 
 
-def sensible(check: Callable) -> Callable:
-    """A check that names roots of negative numbers, and noise that is not eps."""
-
-    def outer(function: Callable) -> bool:
-        def inner(*arguments):
-            again = function(*deepcopy(arguments))
-            result = function(*arguments)
-            if not (torch.is_tensor(result) and torch.is_tensor(again)):
-                return result
-            if result.is_complex():
-                words = (
-                    "the number under your root is negative: is your ratio inverted?"
-                )
-                raise ValueError(words)
-            if not torch.allclose(result, again, equal_nan=True):
-                raise ValueError("two calls differ: use eps, sample no other noise")
-            return result
-
-        return check(update_wrapper(inner, function))
-
-    return update_wrapper(outer, check)
-
-
-@sensible
 @exercise(
     ((x_s, *jump, eps) for x_s, eps in PAIRS for jump in JUMPS),
     mistakes={
