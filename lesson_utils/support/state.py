@@ -171,7 +171,7 @@ class Keeper:
     def lost(self) -> bool:
         """Whether the last loss is no number; not asked of a GPU, which would wait."""
         losses = self.live["losses"]
-        return not losses.is_cuda and not bool(losses[self.done - 1].isfinite())
+        return losses.is_cpu and not bool(losses[self.done - 1].isfinite())
 
     def first_nan(self) -> int | None:
         """The first update whose loss, or the last whose weights, are not finite."""
