@@ -118,7 +118,7 @@ class Drawing:
         self.t, self.x, self.x0 = step
 
     @property
-    def pictures(self) -> Tensor:
+    def images(self) -> Tensor:
         """What it came to: the samples, or the guess of them where it was stopped."""
         return (self.x0 if self.t else self.x).cpu()
 
@@ -141,7 +141,7 @@ class Playground(ipywidgets.VBox):
     moment (the film's step), save. Letting one go redraws: in a notebook step by step,
     so that the kernel hears `stop` and a newer wish, which takes the older one's place;
     at once where no event loop runs, and in `draw()`. `drawn` is the Drawing that is
-    shown, `pictures` its samples (B,C,H,W). An interrupt of the kernel, and another
+    shown, `images` its samples (B,C,H,W). An interrupt of the kernel, and another
     panel, stop what is drawn.
     """
 
@@ -176,9 +176,9 @@ class Playground(ipywidgets.VBox):
         self.draw()
 
     @property
-    def pictures(self) -> Tensor | None:
+    def images(self) -> Tensor | None:
         """The samples that are shown, (B,C,H,W)."""
-        return None if self.drawn is None else self.drawn.pictures
+        return None if self.drawn is None else self.drawn.images
 
     # The controls
 
@@ -221,7 +221,7 @@ class Playground(ipywidgets.VBox):
         self.sampler = made(ipywidgets.Dropdown, "sampler", "DDIM", options=both)
         self.steps = slider("steps", 20, most_steps, 1, least=1)
         self.eta = slider("η (eta)", 0.0, 1.0, 0.05)
-        self.count = slider("pictures", n, max(16, n), 1, least=1)
+        self.count = slider("images", n, max(16, n), 1, least=1)
         controls = [self.guidance, self.sampler, self.steps, self.eta, self.count]
         for control in controls:
             control.observe(self.redraw, "value")
@@ -436,7 +436,7 @@ class Playground(ipywidgets.VBox):
             titles = [f"x_t at t = {t}", "the guess of x_0 from it"]
             alts = [f"{run.words}: {title}" for title in titles]
         else:
-            shown, titles, alts = [run.pictures], [run.end], [run.words]
+            shown, titles, alts = [run.images], [run.end], [run.words]
         try:
             self.put(shown, titles, alts)
         except ValueError as problem:
@@ -446,7 +446,7 @@ class Playground(ipywidgets.VBox):
         """Show how far a run has come, whose film nobody can scrub yet."""
         self.moment.disabled = self.save.disabled = True
         title = f"the guess of x_0 on the way, at t = {run.t}"
-        self.put([run.pictures], [title], [f"{run.words}: {title}"])
+        self.put([run.images], [title], [f"{run.words}: {title}"])
 
     def put(self, shown: list[Tensor], titles: list[str], alts: list[str]) -> None:
         """Show one sheet, or two, side by side or not, as large as there is room."""
@@ -463,7 +463,7 @@ class Playground(ipywidgets.VBox):
         try:
             run = self.drawn
             columns = 4 if len(run.x) <= 16 else None
-            data = gif([*(x for _, x, _ in run.film), run.pictures], columns=columns)
+            data = gif([*(x for _, x, _ in run.film), run.images], columns=columns)
             path = kept(Path("saved", run.name), data)
             name, source = html.escape(path.name), data_url("gif", data)
             link = f'<a download="{name}" href="{source}"><u>{name}</u></a>'

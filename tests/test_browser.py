@@ -2,7 +2,7 @@
 
 One browser and one run of the lesson serve all tests, which go on where the one before
 has left the panel. Screenshots are kept in build/browser/, and 05_playground.png there
-is the one that lesson 5 shows (lessons/assets/), made plainly a picture.
+is the one that lesson 5 shows (lessons/assets/), made plainly a still.
 """
 
 import io
@@ -19,7 +19,7 @@ from lesson_utils.support import lettering
 from tools.lessons import ROOT
 
 LESSON = "work/05_context.ipynb"
-A_PICTURE = "A picture of the panel. Run the cell above for the real one."
+A_STILL = "An image of the panel. Run the cell above for the real one."
 KEPT = ROOT / "build/browser"
 MINUTES = 60_000
 # Errors and words on stderr: in the outputs of the notebook, and those of callbacks,
@@ -51,7 +51,7 @@ class Panel:
     def press(self, name):
         self.at.get_by_role("button", name=name).click()
 
-    def pictures(self):
+    def images(self):
         images = self.at.get_by_role("img", name="samples of")
         return [image.get_attribute("src") for image in images.all()]
 
@@ -66,12 +66,12 @@ class Panel:
         return self.at.locator(f".widget-readout[aria-label='{name}']").inner_text()
 
     def changed(self, action):
-        """Do it, wait until the picture is another one, and keep a screenshot."""
-        before = self.pictures()[0]
+        """Do it, wait until the still is another one, and keep a screenshot."""
+        before = self.images()[0]
         action()
         other = self.at.get_by_role("img", name="samples of").first
         self.expect(other).not_to_have_attribute("src", before, timeout=MINUTES)
-        assert before not in self.pictures()
+        assert before not in self.images()
 
     def drawn(self, action):
         """The same, and wait until the drawing has come to its end."""
@@ -94,20 +94,20 @@ class Panel:
         return expect(locator)
 
 
-def as_a_picture(screenshot):
+def as_a_still(screenshot):
     """A screenshot of the panel, paler, in a frame and beneath words that say so."""
     panel = Image.open(io.BytesIO(screenshot)).convert("RGB")
     white = Image.new("RGB", panel.size, "white")
     panel = Image.blend(panel, white, 0.4)
     panel = panel.crop(ImageChops.difference(panel, white).getbbox())
-    picture = Image.new("RGB", (panel.width + 40, panel.height + 72), "white")
-    picture.paste(panel, (20, 52))
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((0, 0, picture.width, 36), "#595959")
-    draw.rectangle((0, 0, picture.width - 1, picture.height - 1), None, "#595959", 3)
+    still = Image.new("RGB", (panel.width + 40, panel.height + 72), "white")
+    still.paste(panel, (20, 52))
+    draw = ImageDraw.Draw(still)
+    draw.rectangle((0, 0, still.width, 36), "#595959")
+    draw.rectangle((0, 0, still.width - 1, still.height - 1), None, "#595959", 3)
     font = ImageFont.truetype(lettering.system_fonts()[0].fname, 17)
-    draw.text((20, 18), A_PICTURE, "white", font, "lm")
-    return picture.quantize(64, dither=Image.Dither.NONE)
+    draw.text((20, 18), A_STILL, "white", font, "lm")
+    return still.quantize(64, dither=Image.Dither.NONE)
 
 
 def git(project, *words):
@@ -169,13 +169,13 @@ def nothing_goes_wrong(panel):
     assert panel.page.evaluate("heard.splice(0)") == problems == []
 
 
-def test_the_picture_of_the_panel_is_plainly_a_picture(panel):
+def test_the_image_of_the_panel_is_plainly_a_still(panel):
     """Issue 12: a perfect one stood below the real panel, and alone before a run."""
     panel.keep("panel")
-    picture = as_a_picture(panel.at.screenshot())
-    picture.save(KEPT / "05_playground.png", optimize=True)
+    still = as_a_still(panel.at.screenshot())
+    still.save(KEPT / "05_playground.png", optimize=True)
     shown = Image.open(ROOT / "lessons/assets/05_playground.png").convert("RGB")
-    made = picture.convert("RGB")
+    made = still.convert("RGB")
     band = (0, 0, 600, 36)  # the words, and the frame; few colours round them a little
     apart = ImageChops.difference(shown.crop(band), made.crop(band))
     assert max(ImageStat.Stat(apart).mean) < 2
@@ -210,7 +210,7 @@ def test_films_of_markdown_cells_are_enlarged_without_blur(panel):
 
 def test_a_screen_reader_finds_every_control_by_its_name(panel):
     sliders = ["hero", "non-hero", "food", "spell", "side-facing"]
-    sliders += ["guidance", "steps", "η (eta)", "pictures", "film"]
+    sliders += ["guidance", "steps", "η (eta)", "images", "film"]
     controls = {
         "slider": sliders,
         "textbox": ["prompt", "seed"],
@@ -246,7 +246,7 @@ def test_tab_leads_from_control_to_control(panel):
             return e.ariaLabel || e.labels?.[0]?.innerText || e.innerText.trim() }"""
         seen.append(panel.page.evaluate(name))
     order = ["preset", "hero", "non-hero", "food", "spell", "side-facing", "guidance"]
-    order += ["sampler", "steps", "η (eta)", "pictures", "seed", "New seed"]
+    order += ["sampler", "steps", "η (eta)", "images", "seed", "New seed"]
     order += ["hold the noise", "film", "Save GIF"]
     assert list(dict.fromkeys(seen)) == order
 
@@ -284,13 +284,13 @@ def test_a_preset_writes_the_prompt(panel):
 
 
 def test_a_bad_prompt_shows_its_message_beneath_it(panel):
-    before = panel.pictures()
+    before = panel.images()
     panel.write("0.5 spel + hero")
     panel.expect(panel.said("alert")).to_contain_text("did you mean 'spell'?")
     prompt = panel.control("textbox", "prompt").bounding_box()
     message = panel.said("alert").bounding_box()
     assert 0 <= message["y"] - prompt["y"] - prompt["height"] < 20
-    assert panel.pictures() == before
+    assert panel.images() == before
     panel.keep("bad_prompt")
     panel.drawn(lambda: panel.write("food"))
     panel.expect(panel.at.get_by_role("alert")).to_have_count(0)
@@ -306,14 +306,14 @@ def test_the_dice_draws_from_other_noise(panel):
 
 @pytest.mark.parametrize("typed", ["3.7", "-5", "abc"])
 def test_a_seed_that_is_none_is_refused_beside_its_field(panel, typed):
-    seed, before = panel.control("textbox", "seed"), panel.pictures()
+    seed, before = panel.control("textbox", "seed"), panel.images()
     last = seed.input_value()
     seed.fill(typed)
     seed.press("Enter")
     told = panel.at.get_by_role("alert").filter(has_text=f"got '{typed}'")
     panel.expect(told).to_contain_text("seed: a whole number")
     panel.expect(seed).to_have_value(last)
-    assert panel.pictures() == before
+    assert panel.images() == before
     panel.keep("seed_refused")
 
 
@@ -342,15 +342,15 @@ def test_a_number_beside_a_slider_is_refused_in_words(panel, name, typed, needed
 
 
 def test_a_burst_of_wishes_ends_with_the_last(panel):
-    pictures = panel.control("slider", "pictures")
-    pictures.focus()
+    images = panel.control("slider", "images")
+    images.focus()
     for _ in range(4):
-        pictures.press("ArrowRight")
+        images.press("ArrowRight")
     last = panel.at.get_by_role("img", name="12 samples of food")
     last.wait_for(timeout=MINUTES)
     panel.keep("twelve")
     for _ in range(4):
-        pictures.press("ArrowLeft")
+        images.press("ArrowLeft")
     panel.at.get_by_role("img", name="8 samples of food").wait_for(timeout=MINUTES)
     stop = panel.at.get_by_role("button", name="Stop")
     panel.expect(stop).to_be_disabled(timeout=MINUTES)
@@ -373,7 +373,7 @@ def test_ddpm_can_be_stopped_and_its_film_scrubbed(panel):
     film.focus()
     panel.changed(lambda: film.press("ArrowLeft"))
     panel.changed(lambda: film.press("Home"))
-    assert len(panel.pictures()) == 2
+    assert len(panel.images()) == 2
     panel.expect(panel.at.get_by_text("x_t at t = 500", exact=True)).to_be_visible()
     panel.keep("film_at_its_start")
     panel.changed(lambda: film.press("ArrowRight"))

@@ -41,7 +41,6 @@ def solved(name: str):
 NAMES = [name for name in exercises.__all__ if name != "compare"]
 CODE = [name for name in NAMES if not hasattr(getattr(exercises, name), "right")]
 GUESSES = [name for name in NAMES if name not in CODE]
-OLDER = {"sigma_hat", "frechet", "frontier", "length", "blended", "refined"}
 each_code = pytest.mark.parametrize("name", CODE)
 each_guess = pytest.mark.parametrize("name", GUESSES)
 MEASURED = 0.37  # what an experiment of these tests gives
@@ -59,7 +58,7 @@ def test_every_exercise_of_the_lessons_is_here_and_no_other():
     assert solutions().keys() == set(NAMES)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OLDER])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_likely_mistakes_are_known(name):
     assert len(getattr(exercises, name).mistakes) >= 2
 

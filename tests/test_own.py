@@ -109,7 +109,7 @@ def test_five_commands_take_images_to_a_card_and_a_panel(home, case, capsys):
     panel = playground("my/pets", 2, "cpu")
     panel.steps.value = 2
     panel.draw()
-    assert panel.pictures.shape == (2, *ck.image_shape)
+    assert panel.images.shape == (2, *ck.image_shape)
 
 
 def test_a_card_of_another_network_of_the_same_name_is_measured_anew(home, capsys):

@@ -30,6 +30,10 @@ def test_the_table_has_the_papers_layout():
         "| 1 | 10.25 | 100.25 |",
         "| σ̂ | 10.25 | – |",
     ]
+    assert table({"cells": cells}, form=".2f", error=True).splitlines()[2:4] == [
+        "| 0 | 10.25 ± 0.25 | 100.25 ± 0.25 |",
+        "| 1 | 10.25 ± 0.25 | 100.25 ± 0.25 |",
+    ]
     result = {"cells": cells, "floor": {"n": 10, "fcd": 1.0}}
     assert chart(result).startswith(b"\x89PNG")
     assert chart(result) != chart({"cells": cells})
@@ -59,6 +63,8 @@ def test_what_is_no_result_is_refused(show, change):
             show(wrong)
     with pytest.raises(ValueError, match="^result: a result of evaluate with nothing"):
         table({"cells": [record(2, 0.0)]}, "nothing")
+    with pytest.raises(ValueError, match="^result: a result of evaluate with seconds"):
+        table({"cells": [record(2, 0.0)]}, "seconds", error=True)
 
 
 @pytest.mark.parametrize("what", ["table", "guidance", "inversion"])

@@ -24,8 +24,9 @@ from tools.lessons import ROOT, code_cells, lesson_paths
 from tools.mathml import mathml
 
 IMAGES = ROOT / "build" / "browser"
-PAGES = ["index.html", "checkpoints/index.html"]
-PAGES += [f"lessons/{path.stem}.html" for path in lesson_paths()]
+SHEETS = ["lessons/cheat_sheet.html", "lessons/glossary.html"]
+LESSON_PAGES = [f"lessons/{path.stem}.html" for path in lesson_paths()]
+PAGES = ["index.html", "checkpoints/index.html", *SHEETS, *LESSON_PAGES]
 STILL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="
 WIDGETS = "lesson_utils.widgets"
 DOT = '<img alt="a dot" src="dot.png">'
@@ -160,10 +161,11 @@ STDERR = new_output("stream", name="stderr", text="no")
         (new_markdown_cell("5$ are `$x$`"), "is no formula"),
         (new_markdown_cell("![a dot](dot.png)"), "dot.png is no file"),
         (new_markdown_cell("![a dot](https://no.where/dot.png)"), "is no file"),
+        (new_markdown_cell('a <img alt="1" src="dot.png"> b'), "dot.png is no file"),
         (new_code_cell("1", outputs=[PNG]), "an output is image/png"),
         (new_code_cell("1", outputs=[STDERR]), "code cell 1 writes to stderr: no"),
     ],
-    ids="command braces dollars code image elsewhere output stderr".split(),
+    ids="command braces dollars code image elsewhere tag output stderr".split(),
 )
 def test_what_cannot_be_shown_is_named(project, tmp_path, cell, words):
     site.build(tmp_path / "out", project())
@@ -318,18 +320,48 @@ def test_files(built, page, check):
     assert list(check(built / page)) == []
 
 
+def ways_on(page: str, text: str) -> dict[str, str]:
+    """{page: words} of the links at the end of a page."""
+    links = re.findall('href="([^"#]*)[^>]*>([^<]*)', text.partition("<nav>")[2])
+    return {urljoin(page, url): words.strip("← →") for url, words in links}
+
+
 def test_every_page_is_there_and_leads_on(built):
     pages = sorted(str(path.relative_to(built)) for path in built.rglob("*.html"))
     assert pages == sorted(PAGES)
-    start = (built / "index.html").read_text(encoding="utf-8")
-    lessons = [page for page in PAGES if page.startswith("lessons/")]
-    assert all(f'href="{page}"' in start for page in lessons)
-    for i, page in enumerate(lessons):
+    texts = {page: (built / page).read_text(encoding="utf-8") for page in PAGES}
+    start = texts["index.html"].partition("<nav>")[0]
+    assert all(f'href="{page}"' in start for page in PAGES[1:])
+    titles = {page: re.search("<h1[^>]*>([^:<]*)", texts[page])[1] for page in PAGES}
+    titles["index.html"] = "All lessons"
+    for page in PAGES:
+        others = {"index.html", *SHEETS} - ({page} & {*SHEETS})
+        if page in LESSON_PAGES:
+            at = LESSON_PAGES.index(page)
+            others |= {*LESSON_PAGES[max(at - 1, 0) : at + 2]} - {page}
+        assert ways_on(page, texts[page]) == {other: titles[other] for other in others}
+
+
+def test_the_diagram_is_on_the_start_page_and_on_the_cheat_sheet(built):
+    for page, source in (
+        ("index.html", "lessons/assets/overview.svg"),
+        ("lessons/cheat_sheet.html", "assets/overview.svg"),
+    ):
         text = (built / page).read_text(encoding="utf-8")
-        nav = text.partition("<nav>")[2]
-        beside = [Path(other).name for other in lessons[max(i - 1, 0) : i + 2]]
-        wanted = {name for name in beside if name != Path(page).name}
-        assert set(re.findall(r'href="([^"#]*)', nav)) == wanted | {"../index.html"}
+        assert f'src="{source}"' in text, page
+
+
+def test_the_sheets_of_a_project_are_pages_of_its_site(project, tmp_path):
+    root = project(new_markdown_cell("[words](words.md)"))
+    text = "# Words: all\n\n[1](01_one.ipynb): $x_0$\n\n```python\nx = 1\n```\n"
+    (root / "lessons/words.md").write_text(text, encoding="utf-8")
+    site.build(tmp_path / "out", root)
+    page = (tmp_path / "out/lessons/words.html").read_text(encoding="utf-8")
+    assert '<a href="01_one.html">1</a>' in page and "<msub>" in page
+    assert 'class="highlight"' in page and "Words</a>" not in page
+    for name in ("index.html", "lessons/01_one.html"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert text.partition("<nav>")[2].count('words.html">Words</a>') == 1
 
 
 def test_what_needs_a_kernel_says_so_above_its_image(built):

@@ -72,7 +72,7 @@ def evaluations(play):
 
 
 def test_it_shows_samples_with_words_for_them(play):
-    assert play.pictures.shape == (2, 1, 8, 8)
+    assert play.images.shape == (2, 1, 8, 8)
     assert [s.description for s in play.context] == ["cat", "<dog>"]
     assert 'alt="2 samples of cat"' in play.image.value
     assert re.fullmatch(r"8 evaluations of the network, \d+\.\d\d s", said(play))
@@ -98,10 +98,10 @@ def test_each_control_changes_the_picture_and_back(play, control, value):
 
 
 def test_picture_i_stays_when_their_number_changes(play):
-    two = play.pictures
+    two = play.images
     play.count.value = 3
-    assert play.pictures.shape == (3, 1, 8, 8)
-    assert torch.allclose(play.pictures[:2], two, atol=1e-4)
+    assert play.images.shape == (3, 1, 8, 8)
+    assert torch.allclose(play.images[:2], two, atol=1e-4)
     assert 'alt="3 samples of cat"' in play.image.value
 
 
@@ -493,7 +493,7 @@ async def test_a_notebook_shows_the_same_at_once(play, path):
     assert here.task is None
     play.draw()
     assert source(here) == source(play) == first
-    assert torch.equal(here.pictures, play.pictures)
+    assert torch.equal(here.images, play.images)
 
 
 @as_a_cell
@@ -516,8 +516,8 @@ async def test_others_have_their_turn_before_each_step(play):
 async def test_a_newer_wish_takes_the_place_of_the_older(play):
     wanted = drawn_at_once(play, guidance=3.0)
     drawn_at_once(play, guidance=1.0)
-    sizes, pictures = evaluations(play), []
-    play.image.observe(lambda change: pictures.append(change.new), "value")
+    sizes, images = evaluations(play), []
+    play.image.observe(lambda change: images.append(change.new), "value")
     play.guidance.value = 2.0
     first = play.task
     await turns(4)
@@ -526,7 +526,7 @@ async def test_a_newer_wish_takes_the_place_of_the_older(play):
     play.guidance.value = 5.0
     play.guidance.value = 3.0
     await asyncio.gather(first, play.task)
-    assert len(sizes) < 8 + 5 and len(pictures) == 1
+    assert len(sizes) < 8 + 5 and len(images) == 1
     assert source(play) == wanted and said(play).startswith("16 evaluations")
     assert play.stop.disabled and play.progress.value == 8
 
@@ -552,7 +552,7 @@ async def test_stop_shows_how_far_it_came(play):
     assert 1 <= done <= 8 and play.stop.disabled and play.progress.value == done
     assert said(play).startswith(f"stopped at t = {40 - done}: {done} evaluations")
     assert f"the guess of x_0, stopped at t = {40 - done}<" in play.image.value
-    assert torch.allclose(play.pictures, play.drawn.film[-1][2].float(), atol=1e-2)
+    assert torch.allclose(play.images, play.drawn.film[-1][2].float(), atol=1e-2)
     assert source(play) != first and play.moment.max == done
     play.sampler.value = "DDIM"
     await play.task

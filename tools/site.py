@@ -2,7 +2,8 @@
 
     python -m tools.site [--out site]
 
-README.md is the start page; lessons and model cards stand where the checkout has them.
+README.md is the start page; lessons, the pages beside them and model cards stand where
+the checkout has them.
 The committed notebooks are shown as they are: nothing is executed, nothing is loaded
 from elsewhere, and no page needs a script.
 """
@@ -91,6 +92,11 @@ class Page(IPythonRenderer):
         self.images.add(path)
         return super().image(text, url, title)
 
+    def inline_html(self, html: str) -> str:
+        for url in re.findall(r'<img\b[^>]*\ssrc="([^"]*)"', html):
+            self.image("", url)  # it must be there, and goes along
+        return super().inline_html(html)
+
     def beside(self, path: str) -> str:
         """A path as this file has it -> as seen from the project's root."""
         return posixpath.normpath(posixpath.join(posixpath.dirname(self.source), path))
@@ -157,21 +163,24 @@ def render(page: Page) -> str:
         raise ValueError(f"{page.source}: {error}") from error
 
 
-def navigation(page: Page, lessons: list[Page]) -> str:
-    """Links to the lessons before and after a page, and to the start."""
+def navigation(page: Page, pages: dict[str, Page]) -> str:
+    """Links to the lessons before and after a page, to the start, and to what helps."""
     here = page.places[page.source]
 
     def link(words: str, place: str) -> str:
         return f'<a href="{relative(place, here)}">{html.escape(words)}</a>\n'
 
-    def neighbour(words: str, other: Page) -> str:
+    def named(words: str, other: Page) -> str:
         return link(words.format(other.title.split(":")[0]), other.places[other.source])
 
+    folder = [each for name, each in pages.items() if name.startswith("lessons/")]
+    lessons = [each for each in folder if each.source.endswith(".ipynb")]
     links = [link("All lessons", f"{page.places[START]}#the-lessons")]
+    links += [named("{}", each) for each in folder if each not in [*lessons, page]]
     if page in lessons:
         at = lessons.index(page)
-        links[:0] = [neighbour("← {}", other) for other in lessons[:at][-1:]]
-        links += [neighbour("{} →", other) for other in lessons[at + 1 :][:1]]
+        links[:0] = [named("← {}", other) for other in lessons[:at][-1:]]
+        links += [named("{} →", other) for other in lessons[at + 1 :][:1]]
     return f"<nav>\n{''.join(links)}</nav>\n"
 
 
@@ -189,12 +198,11 @@ def framed(page: Page, body: str, pages: dict[str, Page]) -> str:
     """A whole page of the site as HTML."""
     place = page.places[page.source]
     title = NAME if page.source == START else f"{page.title} – {NAME}"
-    lessons = [other for name, other in pages.items() if name.startswith("lessons/")]
     return FRAME.format(
         title=html.escape(title),
         style=relative("style.css", place),
         body=body,
-        nav=navigation(page, lessons),
+        nav=navigation(page, pages),
     )
 
 
@@ -207,13 +215,17 @@ def build(out: Path, root: Path = ROOT) -> Path:
     """
     older = written(out)
     lessons = [f"lessons/{path.name}" for path in lesson_paths(root / "lessons")]
-    places = {name: posixpath.splitext(name)[0] + ".html" for name in lessons}
+    sheets = [
+        f"lessons/{path.name}" for path in sorted((root / "lessons").glob("*.md"))
+    ]
+    places = {n: posixpath.splitext(n)[0] + ".html" for n in [*lessons, *sheets]}
     for name in (START, f"checkpoints/{START}"):
         places[name] = posixpath.join(posixpath.dirname(name), "index.html")
     pages = {name: Page(name, places, root) for name in places}
     files = {"style.css": style().encode()}
+    bodies = {name: render(page) for name, page in pages.items()}  # and their titles
     for name, page in pages.items():
-        files[places[name]] = framed(page, render(page), pages).encode()
+        files[places[name]] = framed(page, bodies[name], pages).encode()
     for image in set.union(*(page.images for page in pages.values())):
         files[image] = (root / image).read_bytes()
     for path in sorted({out / name for name in files} - set(older)):

@@ -13,8 +13,10 @@ from .lesson3 import attention, cut, told
 from .lesson4 import class_helps, error_factor, hundredfold
 from .lesson5 import away, decided, minus_one
 from .lesson6 import clipped, crowded, one_error
-from .lesson7 import frechet, frontier, sigma_hat
-from .lesson8 import blended, length, refined
+from .lesson7 import fourfold, one_each, resampled
+from .lesson8 import halves, long, slope
+from .lesson9 import random_pixels, upward, wrong_context
+from .lesson12 import odd_steps, restart, same_files
 
 __all__ = [
     "same_noise", "larger_images", "onward",
@@ -23,7 +25,9 @@ __all__ = [
     "class_helps", "error_factor", "hundredfold",
     "minus_one", "decided", "away",
     "crowded", "one_error", "clipped",
-    "sigma_hat", "frechet", "frontier",
-    "length", "blended", "refined",
+    "fourfold", "resampled", "one_each",
+    "slope", "long", "halves",
+    "wrong_context", "random_pixels", "upward",
+    "same_files", "odd_steps", "restart",
     "compare",
 ]  # fmt: skip

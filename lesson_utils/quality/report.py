@@ -25,8 +25,9 @@ def a_result(name: str, value: object, call: Call) -> dict:
             eta_rule("eta", cell["eta"], call)
             for key in ("steps", "guidance", *figures):
                 real(FINITE)(key, cell[key])
-            if "figure" not in call:
-                numbers("fcd_interval", cell["fcd_interval"])
+            if call.get("error", True):  # a chart has always bars
+                interval = f"{call.get('figure', 'fcd')}_interval"
+                numbers(interval, cell[interval])
     except (KeyError, TypeError, ValueError):
         refuse(name, f"a result of evaluate with {', '.join(figures)}", value)
     return value
@@ -73,20 +74,31 @@ def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]
 
 
 @checked(figure=instance(str, "the name of a figure"), result=a_result)
-def table(result: dict, figure="fcd", form=".3f", guidance=1.0) -> str:
+def table(
+    result: dict, figure="fcd", form=".3f", guidance=1.0, error: bool = False
+) -> str:
     """A figure of every cell in the layout of the paper's table 1, as Markdown.
 
     result: what evaluate gives or wrote; ValueError if its cells lack the figure.
+    error: whether half of its 95 % interval stands behind it, after ±.
     """
     rows = by_eta(result, guidance)
     steps = sorted({cell["steps"] for row in rows.values() for cell in row})
     lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
     lines.append("|---|" + "---:|" * len(steps))
     for eta, row in rows.items():
-        texts = {cell["steps"]: format(cell[figure], form) for cell in row}
+        texts = {cell["steps"]: entry(cell, figure, form, error) for cell in row}
         texts = [texts.get(S, "–") for S in steps]
         lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
     return "\n".join(lines)
+
+
+def entry(cell: dict, figure: str, form: str, error: bool) -> str:
+    """What a table shows of a cell."""
+    if not error:
+        return format(cell[figure], form)
+    low, high = cell[f"{figure}_interval"]
+    return f"{cell[figure]:{form}} ± {(high - low) / 2:{form}}"
 
 
 @checked(result=a_result)
@@ -105,6 +117,8 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     dots = []  # (steps, FCD, milliseconds)
     for i, (eta, row) in enumerate(by_eta(result, guidance).items()):
         dots += draw_row(axes, i, eta, row)
+    for S, ms in {S: ms for S, _, ms in reversed(dots)}.items():  # of the first η
+        axes.annotate(f"S = {S}", (ms, 1.02), **ABOVE)
     best = [p for p in dots if not any(q[0] <= p[0] and q[1] < p[1] for q in dots)]
     _, y, x = zip(*best, strict=True)
     axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
@@ -128,9 +142,6 @@ def draw_row(axes, i: int, eta: float | str, row: list[dict]) -> list[tuple]:
     words = f"η = {label_of(eta)}"
     axes.errorbar(x, y, [low, high], label=words, marker="o", ms=4, **look)
     steps = [cell["steps"] for cell in row]
-    if eta == 0:
-        for S, place in zip(steps, x, strict=True):
-            axes.annotate(f"S = {S}", (place, 1.02), **ABOVE)
     return list(zip(steps, y, x, strict=True))
 
 
