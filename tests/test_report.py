@@ -167,7 +167,7 @@ def test_the_model_card_shows_record_and_figures_of_enough_samples(name):
     """Every part of the card is what the committed results give."""
     full, guided = committed(name, "table"), committed(name, "guidance")
     assert guided["n"] >= 2000 and guided["floor"]["n"] == guided["n"]
-    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
+    assert full["n"] >= 2000 and full["floor"]["n"] == full["n"]
     text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
     who = card.Subject(name, load(name), None, None)
     for part, words in card.sections(who).items():

@@ -39,8 +39,13 @@ def training_record(checkpoint: Checkpoint) -> str:
         images = f"{meta['images_seen']:,} in all"
         rows["updates"] = f"{meta['steps']:,} of {batch} images, {images}"
         rows["settings"] = ", ".join(f"{k} {v}" for k, v in meta["settings"].items())
+    if "recipe" in meta:
+        rows["trained by"] = plain(meta["recipe"])
     if "loss" in meta:
         rows["loss"] = f"{meta['loss']} (mean of the last 1,000 updates)"
+    if "held_out" in meta:
+        each = (f"{loss} (EMA {ema})" for ema, loss in meta["held_out"].items())
+        rows["loss on unseen images"] = ", ".join(each)
     if "seconds" in meta:
         rows["time"] = f"{meta['seconds'] / 60:.0f} minutes"
     if "machine" in meta:
