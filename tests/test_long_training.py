@@ -119,5 +119,6 @@ def test_a_long_training_goes_on_bit_for_bit_and_its_best_average_is_saved(
     assert held.keys() == set(long_training.DECAYS)
     best = found.meta["settings"]["ema_decay"]
     assert held[best] == min(held.values())
-    assert found.meta["steps"] == 15 and found.meta["images_seen"] == 102
+    assert found.meta["steps"] == 8 and found.meta["images_seen"] == 102
+    assert found.meta["from"] == {"images_seen": 70, "seconds": 1}
     assert len(found.meta["loss_curve"]) == 9

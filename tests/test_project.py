@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from small import small_checkpoint
 
 from lesson_utils import load, save
+from lesson_utils.quality.card import table_experiments
 from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.judge import load_judge
 from lesson_utils.quality.report import committed
@@ -417,7 +418,6 @@ def test_the_committed_figures_are_whole_and_of_the_shipped_files(name):
     assert committed(name, "inversion")["model"] == model
     assert record["unseen"] == 10_000
     assert name == "mnist" or record["accuracy_hue_shifted"] >= 0.99
-    etas = [0.0, 0.2, 0.5, 1.0, "sigma-hat"]
-    wanted = {(S, eta) for S in (10, 20, 50, 100) for eta in etas}
-    wanted |= {(500, eta) for eta in (0.0, 1.0, "sigma-hat")}
-    assert {(cell["steps"], cell["eta"]) for cell in full["cells"]} == wanted
+    every = [cell for part in table_experiments(2000) for cell in part.cells()]
+    wanted = {(cell.steps, cell.eta) for cell in every}
+    assert {(cell["steps"], cell["eta"]) for cell in full["cells"]} >= wanted

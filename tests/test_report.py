@@ -9,7 +9,7 @@ from small import small_checkpoint, small_data
 from lesson_utils import Schedule, initial_noise, load
 from lesson_utils.quality import card, inversion
 from lesson_utils.quality.inversion import errors, inversion_table, invert_all
-from lesson_utils.quality.markdown import inverted
+from lesson_utils.quality.markdown import differences, inverted
 from lesson_utils.quality.report import chart, committed, table
 from lesson_utils.support.files import CHECKPOINTS
 
@@ -168,12 +168,26 @@ def test_marks_are_filled_and_nothing_else_changes(tmp_path):
     assert path.read_text(encoding="utf-8") == text
 
 
+def test_differences_of_the_card_have_the_error_of_both():
+    cells = [
+        record(20, 0.0, fcd=0.5, fcd_interval=[0.47, 0.53]),
+        record(20, 1.0, fcd=0.3, fcd_interval=[0.26, 0.34]),
+        record(50, 1.0, fcd=0.2, fcd_interval=[0.16, 0.24]),
+    ]
+    assert differences({"cells": cells}).splitlines() == [
+        "| η | S = 20 |",
+        "|---|---:|",
+        "| 1 | -0.200 ± 0.050 |",
+    ]
+
+
 @pytest.mark.parametrize("name", ["sprites", "mnist"])
 def test_the_model_card_shows_record_and_figures_of_enough_samples(name):
     """Every part of the card is what the committed results give."""
     full, guided = committed(name, "table"), committed(name, "guidance")
     assert guided["n"] >= 2000 and guided["floor"]["n"] == guided["n"]
-    assert full["n"] >= 500 and full["floor"]["n"] == full["n"]
+    assert full["n"] >= {"sprites": 2000, "mnist": 500}[name]
+    assert full["floor"]["n"] == full["n"]
     text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
     who = card.Subject(name, load(name), None, None)
     for part, words in card.sections(who).items():

@@ -1,11 +1,12 @@
 """What was measured of a checkpoint, as Markdown: records, tables and sentences."""
 
+import math
 import re
 
 from ..checkpoint import Checkpoint
 from .experiment import COPY
 from .inversion import inversion_table
-from .report import table
+from .report import by_eta, label_of, table
 
 MOST = 12  # classes that a table has room for
 
@@ -39,8 +40,13 @@ def training_record(checkpoint: Checkpoint) -> str:
         images = f"{meta['images_seen']:,} in all"
         rows["updates"] = f"{meta['steps']:,} of {batch} images, {images}"
         rows["settings"] = ", ".join(f"{k} {v}" for k, v in meta["settings"].items())
+    if "recipe" in meta:
+        rows["trained by"] = plain(meta["recipe"])
     if "loss" in meta:
         rows["loss"] = f"{meta['loss']} (mean of the last 1,000 updates)"
+    if "held_out" in meta:
+        each = (f"{loss} (EMA {ema})" for ema, loss in meta["held_out"].items())
+        rows["loss on unseen images"] = ", ".join(each)
     if "seconds" in meta:
         rows["time"] = f"{meta['seconds'] / 60:.0f} minutes"
     if "machine" in meta:
@@ -73,12 +79,39 @@ def judged_tables(full: dict) -> str:
         [
             f"**Fréchet classifier distance** of {full['n']:,} samples, guidance 1:",
             table(full),
+            "**The same minus that of η = 0**, with the 95 % interval that independent "
+            "samples would have:",
+            differences(full),
             "**Class asked for = class seen**:",
             table(full, "label_accuracy", ".1%"),
             f"**Seconds** for the {full['n']:,}:",
             table(full, "seconds", ".1f"),
         ]
     )
+
+
+def differences(full: dict) -> str:
+    """The FCD of each η minus that of η = 0 in as many steps, as a Markdown table.
+
+    Samplers that share their noise differ by less chance than the ± says.
+    """
+    rows = by_eta(full)
+    zero = {cell["steps"]: cell for cell in rows.get(0, [])}
+    steps = sorted(zero)
+    lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
+    lines.append("|---|" + "---:|" * len(steps))
+    for eta, row in rows.items():
+        cells = {cell["steps"]: cell for cell in row}
+        texts = [gap(cells[S], zero[S]) if S in cells else "–" for S in steps]
+        if eta != 0:
+            lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def gap(one: dict, other: dict) -> str:
+    """The FCD of one cell minus that of another, ± half its 95 % interval."""
+    halves = [cell["fcd_interval"][1] - cell["fcd"] for cell in (one, other)]
+    return f"{one['fcd'] - other['fcd']:+.3f} ± {math.hypot(*halves):.3f}"
 
 
 def guidance_words(guided: dict) -> str:
