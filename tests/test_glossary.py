@@ -23,15 +23,17 @@ PAGE = (LESSONS / "glossary.md").read_text(encoding="utf-8")
 # these names another expression says it: other forms of the word, or fewer, because it
 # has an everyday meaning, or because a derivation has the same letter.
 FORMS = {
+    "background": r"\*background\*",
     "best guess": r"\bbest guess",
     "class average": r"\bclass averages?\b|\baverage of (?:the|its|a) class\b",
     "class seen": r"(?i)\bclass(?: \w+)* (?:is|are|was) seen\b|\bclass seen\b",
     "consistency": r"(?i)\*consistent\*|\bconsistency\b",
-    "code": r"(?i)\bcodes? of\b",
+    "code": r"(?i)\bcodes?\*? of\b",
     "collapse": r"\bcollaps",
     "cosine schedule": r"(?i)\bcosine schedule\b|\b(?:our|the) cosine\b",
     "decode": r"(?i)\bdecod(?:e|es|ed|ing)\b",
     "edit": r"(?i)\bedit(?:s|ed|ing)?\b",
+    "error (of inversion)": r"\*error\*",
     "inversion": r"(?i)\binver(?:sion|t(?:s|ed|ing)?\b)",
     "interval": r"\b95 % intervals?\b|\*interval\*",
     "one noise": r"(?i)\*one noise\*|\bwith one noise\b",

@@ -11,23 +11,38 @@ from typing import NamedTuple
 
 import torch
 
-from lesson_utils import Schedule
+from lesson_utils import Schedule, initial_noise
 from lesson_utils.sprites import SIZE, draw_sprites
 from tools.lessons import LESSONS, ROOT
 
 PATH = LESSONS / "assets" / "overview.svg"
-WIDTH, HEIGHT = 1000, 556
+WIDTH, HEIGHT = 1000, 606
 TITLE = "How the lessons fit together"
 FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 BOLD, PLAIN = 'font-size="15.5" font-weight="bold"', 'font-size="14.5"'
 BLUE, ORANGE, GREEN = "#1f6fb5", "#b3541e", "#0f7b5c"
 PURPLE, GREY, INK = "#9a4f96", "#6a737d", "#1f2328"
 
+DOT = 5  # of one pixel of an image
+SIDE = SIZE * DOT
 SPRITE = 3  # of seed 0
 TIMES = [0, 60, 130, 220, 500]
-LEFT = [40, 246, 452, 658, 864]  # edges of the images
-TOP, DOT = 128, 6  # of the images; of one of their pixels
-LABELS = ["image x_0", "x_60", "x_130", "x_220", "noise x_T"]
+PLACES = [(40, 76), (250, 76), (460, 76), (670, 76), (880, 76)]  # of their images
+LABELS = ["x_0 = image", "x_60", "x_130", "x_220", "x_500 = noise"]
+SAMPLE = 18  # of seed 0: a monster from DDIM in 20 steps with the shipped checkpoint
+# Its pixels are copied here, so that the diagram stays the same after a new training.
+NEW = (
+    "ffffff223ffffffffffffffffffffffffffffff323fffffffff212ddd212fff21221221221221221"
+    "2fff212eee223ffffff212eed767212fa5fb5e73e83fc6e83212edd212ffeeeeffffff212ddcecbf"
+    "b5e73e83e83e73fb5ed9caaa88212ffffffffffff213d84e83e82e82e82e83e82d97a7acabcaa212"
+    "fffffffff212d73d83efeeeedeedefe72e8376c88b212fffffffffeff423e82d72eee212212deff7"
+    "3e73a34213ecd212ffffff213212e82d73eef213212deff73e73934824212ffffff212c96854d73d"
+    "73e84f73e73f73f73b52212a34212fff212b86a64a64ca8864212212212b52e73e94523a34212fff"
+    "212b75964964a76a75d75d75e74e63e63e63d56824212ffffff222a64954954844944a34c35a34c3"
+    "3c44c54834212fffffffff212a54944b66c76c76c76d86d85d9569d714213ffffffffffff212d98b"
+    "57b47c48c48a27a2694ac9b837213fffffffffffffff212934834212212b55b65213213212ffffff"
+    "fffffffffffffff212212ffffff212212fffffffffffffff"
+)
 
 
 class Box(NamedTuple):
@@ -42,41 +57,47 @@ class Box(NamedTuple):
     lessons: list[int]
 
 
+ADD = ["forward process: adds noise"]
 STEPS = "DDPM 500 steps, DDIM 20"
 ANSWER = ["the network guesses", "the noise in x_t"]
-ASK = ["asks for a class, and", "for more of it"]
-LEARN = ["compares the guess with ε,", "updates the weights"]
+ASK = ["asks for a class,", "and how strongly"]
+LEARN = ["compares guess and noise,", "updates the weights"]
+CODE = "noise as a code; mix noises"
+INVERT = "inversion: any image to its noise"
 OUTSIDE = "out of the notebook: files, Diffusers, your own images"
 BOXES = [
-    Box(318, 12, 364, 38, BLUE, ["forward process: adds noise"], [1]),
-    Box(318, 65, 364, 36, GREEN, ["inversion: from image to latent"], [9]),
-    Box(318, 264, 364, 54, ORANGE, ["sampler: noise to image", STEPS], [2, 6]),
-    Box(40, 316, 240, 54, GREY, ["speed and quality", "seconds, judge, FCD"], [7]),
-    Box(720, 316, 240, 54, PURPLE, ["latent space", "noise as a code, slerp"], [8]),
-    Box(385, 400, 230, 74, BLUE, ["context UNet", *ANSWER], [3]),
-    Box(40, 400, 240, 74, PURPLE, ["context and guidance", *ASK], [5]),
-    Box(720, 400, 240, 74, GREEN, ["training", *LEARN], [4]),
-    Box(385, 506, 575, 38, GREY, [OUTSIDE], [12]),
-    Box(40, 506, 240, 38, GREY, ["", "number in a circle: lesson"], []),
-    Box(412, 346, 76, 26, GREY, ["", "x_t, t"], []),
-    Box(512, 346, 76, 26, GREY, ["", "guess"], []),
-    Box(297, 396, 62, 26, GREY, ["", "c, g"], []),
-    Box(632, 396, 70, 26, GREY, ["", "weights"], []),
+    Box(318, 16, 364, 38, BLUE, ADD, [1]),
+    Box(40, 233, 240, 74, GREEN, ["training", *LEARN], [4]),
+    Box(400, 233, 200, 74, BLUE, ["context UNet", *ANSWER], [3]),
+    Box(750, 233, 210, 74, PURPLE, ["context, guidance", *ASK], [5]),
+    Box(318, 365, 364, 54, ORANGE, ["sampler: noise to image", STEPS], [2, 6]),
+    Box(318, 494, 364, 38, GREEN, [INVERT], [9]),
+    Box(720, 486, 240, 54, PURPLE, ["latent space", CODE], [8]),
+    Box(40, 562, 190, 38, GREY, ["speed and quality"], [7]),
+    Box(254, 562, 508, 38, GREY, [OUTSIDE], [12]),
+    Box(786, 562, 174, 38, GREY, ["", "circle: lesson number"], []),
+    Box(203, 194, 118, 24, GREY, ["", "x_t, t, noise"], []),
+    Box(306, 239, 68, 24, GREY, ["", "guess"], []),
+    Box(302, 277, 76, 24, GREY, ["", "weights"], []),
+    Box(608, 241, 122, 24, GREY, ["", "class, strength"], []),
+    Box(418, 324, 64, 24, GREY, ["", "x_t, t"], []),
+    Box(516, 324, 68, 24, GREY, ["", "guess"], []),
 ]
 ARROWS = [  # a colour, and the corners of a line from its start to its point
-    (BLUE, [(70, TOP), (70, 31), (310, 31)]),
-    (BLUE, [(682, 31), (934, 31), (934, 120)]),
-    (BLUE, [(934, 31), (984, 31), (984, 437), (968, 437)]),
-    (GREEN, [(104, TOP), (104, 83), (310, 83)]),
-    (GREEN, [(682, 83), (894, 83), (894, 120)]),
-    (ORANGE, [(912, 252), (912, 291), (690, 291)]),
-    (ORANGE, [(318, 291), (88, 291), (88, 260)]),
-    (GREY, [(88, 291), (88, 308)]),
-    (PURPLE, [(912, 291), (912, 308)]),
-    (ORANGE, [(450, 318), (450, 392)]),
-    (BLUE, [(550, 400), (550, 326)]),
-    (PURPLE, [(280, 437), (377, 437)]),
-    (GREEN, [(720, 437), (623, 437)]),
+    (BLUE, [(80, 76), (80, 35), (310, 35)]),
+    (BLUE, [(682, 35), (920, 35), (920, 68)]),
+    (BLUE, [(262, 180), (262, 225)]),
+    (BLUE, [(400, 251), (288, 251)]),
+    (GREEN, [(280, 289), (392, 289)]),
+    (PURPLE, [(750, 279), (608, 279)]),
+    (ORANGE, [(450, 365), (450, 315)]),
+    (BLUE, [(550, 307), (550, 357)]),
+    (ORANGE, [(880, 392), (690, 392)]),
+    (ORANGE, [(318, 392), (128, 392)]),
+    (GREY, [(72, 459), (72, 554)]),
+    (GREEN, [(100, 459), (100, 513), (310, 513)]),
+    (GREEN, [(682, 513), (712, 513)]),
+    (PURPLE, [(920, 486), (920, 469)]),
 ]
 
 
@@ -108,31 +129,50 @@ def arrow(colour: str, corners: list[tuple[int, int]]) -> Iterator[str]:
 
 
 def images() -> Iterator[str]:
-    """One sprite with the noise of five timesteps, and what is written below each."""
+    """The noise of five timesteps on one sprite, and a sample with its own noise."""
     sprite = torch.from_numpy(draw_sprites(SPRITE + 1, 0)[0][SPRITE])  # (16,16,3)
     x0 = sprite.permute(2, 0, 1)[None] / 127.5 - 1
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    schedule, side = Schedule.linear(max(TIMES)), SIZE * DOT
-    for left, t, label in zip(LEFT, TIMES, LABELS, strict=True):
-        x = schedule.add_noise(x0, torch.tensor([t]), eps)[0].permute(1, 2, 0)
-        levels = ((x.clamp(-1, 1) + 1) * 7.5).round().int().tolist()  # (16,16,3), 0…15
-        yield f'<g transform="translate({left} {TOP})" shape-rendering="crispEdges">'
-        yield from pixels(levels)
-        edge = f'width="{side}" height="{side}" fill="none" stroke="{GREY}"'
-        yield f'<rect {edge} stroke-width="2"/></g>'
-        yield from words(Box(left, TOP + side + 3, side, 24, GREY, [label], []))
+    schedule = Schedule.linear(max(TIMES))
+    for place, t, label in zip(PLACES, TIMES, LABELS, strict=True):
+        x = schedule.add_noise(x0, torch.tensor([t]), eps)[0]
+        yield from image(place, levels(x), label)
+    noise = initial_noise(SAMPLE + 1, x0.shape[1:], seed=0)[SAMPLE]
+    yield from image((880, 352), levels(noise), "new noise")
+    sample = torch.tensor([int(level, 16) for level in NEW]).view(SIZE, SIZE, 3)
+    yield from image((40, 352), sample.tolist(), "new image")
 
 
-def pixels(levels: list[list[list[int]]]) -> Iterator[str]:
+def levels(x: torch.Tensor) -> list[list[list[int]]]:
+    """An image (3,16,16) as (16,16,3) levels from 0 to 15."""
+    return ((x.permute(1, 2, 0).clamp(-1, 1) + 1) * 7.5).round().int().tolist()
+
+
+def image(
+    place: tuple[int, int], shown: list[list[list[int]]], label: str
+) -> Iterator[str]:
+    """An image in a frame, and its label below."""
+    x, y = place
+    yield f'<g transform="translate({x} {y})" shape-rendering="crispEdges">'
+    yield f'<g stroke-width="{DOT}">'
+    yield from pixels(shown)
+    edge = f'width="{SIDE}" height="{SIDE}" fill="none" stroke="{GREY}"'
+    yield f'</g><rect {edge} stroke-width="2"/></g>'
+    width = 36 + 8 * len(label.replace("_", ""))
+    left = x + (SIDE - width) // 2
+    yield from words(Box(left, y + SIDE + 3, width, 24, GREY, [label], []))
+
+
+def pixels(shown: list[list[list[int]]]) -> Iterator[str]:
     """A path for each colour of an image, one dash for each of its pixels."""
     dashes = {}
-    for row, line in enumerate(levels):
+    for row, line in enumerate(shown):
         for column, rgb in enumerate(line):
             colour = "#" + "".join(f"{level:x}" for level in rgb)
-            place = f"M{DOT * column} {DOT * row + DOT // 2}h{DOT}"
+            place = f"M{DOT * column} {DOT * row + DOT / 2:g}h{DOT}"
             dashes[colour] = dashes.get(colour, "") + place
     for colour, path in dashes.items():
-        yield f'<path stroke="{colour}" stroke-width="{DOT}" d="{path}"/>'
+        yield f'<path stroke="{colour}" d="{path}"/>'
 
 
 def words(box: Box) -> Iterator[str]:

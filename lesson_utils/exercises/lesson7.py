@@ -148,7 +148,7 @@ MISTAKES = {
     "you divided by the root of the number of samples, but each new set has that many "
     "already: the spread of their figures is itself the error": interval_by(root=True),
     "your interval stands around the mean of the new sets, which repeats can shift: it "
-    "belongs around the figure of all samples": interval_by(about="mean"),
+    "belongs around the value for all samples": interval_by(about="mean"),
     "percentiles of the new sets are shifted where repeats shift the figure: take its "
     "value for all samples ± 1.96 standard deviations": interval_by(
         about="percentiles"

@@ -14,7 +14,7 @@ from .checks import exercise, prediction
     },
 )
 def wrong_context():
-    """`invert` undoes `ddim` for any function eps, if both use the same one. The wrong
+    """`ddim` undoes `invert` for any function eps, if both use the same one. The wrong
     class gives other latents, and the same images come back from them."""
 
 
