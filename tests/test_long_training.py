@@ -8,6 +8,7 @@ import torch
 from small import small_folder, small_model
 
 from lesson_utils import Schedule, Settings, dataset, draw_sprites, load, save
+from lesson_utils.support.files import CHECKPOINTS
 from tools import long_training, trials
 from tools.long_training import Run, rate_of
 from tools.trials import Recipe, fresh_sprites, held_out_loss, times, weights_at
@@ -69,6 +70,15 @@ def test_trials_are_kept_and_not_run_again(tmp_path, monkeypatch, capsys):
         torch.set_num_threads(threads)
     assert json.loads(out.read_text(encoding="utf-8"))["trials"]["as it is"] == first
     assert "| as it is |" in capsys.readouterr().out
+
+
+def test_the_card_shows_the_committed_trials():
+    path = CHECKPOINTS / "sprites_trials.json"
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert result["trials"].keys() == trials.TRIALS.keys()
+    assert all(len(runs) == 2 for runs in result["trials"].values())
+    card = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
+    assert trials.table(result) in card
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():
