@@ -420,4 +420,5 @@ def test_the_committed_figures_are_whole_and_of_the_shipped_files(name):
     assert name == "mnist" or record["accuracy_hue_shifted"] >= 0.99
     every = [cell for part in table_experiments(2000) for cell in part.cells()]
     wanted = {(cell.steps, cell.eta) for cell in every}
-    assert {(cell["steps"], cell["eta"]) for cell in full["cells"]} >= wanted
+    found = {(cell["steps"], cell["eta"]) for cell in full["cells"]}
+    assert found == wanted or (name == "mnist" and found > wanted)
