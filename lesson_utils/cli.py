@@ -398,13 +398,11 @@ TRAIN_EXAMPLES = """\
 """
 SAMPLE_EXAMPLES = """\
   python -m lesson_utils sample --n-samples 100 --guidance 2 --gif --save-dir samples
-  python -m lesson_utils sample --checkpoint mnist --prompts 7 "" --save-dir sevens
-  python -m lesson_utils sample --sampler dpmpp_2m --steps 10 --save-dir ten-steps
+  python -m lesson_utils sample --sampler dpmpp_2m --prompts hero "" --save-dir heroes
   python -m lesson_utils sample --again samples/run.json --save-dir samples-again
 """
 EVALUATE_EXAMPLES = """\
-  python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1
-  python -m lesson_utils evaluate --sampler ddim,heun,dpmpp_2m --steps 5,10 --eta 0
+  python -m lesson_utils evaluate --sampler ddim,heun,dpmpp_2m --steps 5,10 --eta 0,1
   python -m lesson_utils evaluate --checkpoint my/pets --guidance 1,2 --steps 20
   python -m lesson_utils evaluate --checkpoint mine --dataset sprites --steps 20
 """
