@@ -398,7 +398,7 @@ TRAIN_EXAMPLES = """\
 """
 SAMPLE_EXAMPLES = """\
   python -m lesson_utils sample --n-samples 100 --guidance 2 --gif --save-dir samples
-  python -m lesson_utils sample --sampler dpmpp_2m --prompts hero "" --save-dir heroes
+  python -m lesson_utils sample --checkpoint mnist --prompts 7 "" --save-dir sevens
   python -m lesson_utils sample --again samples/run.json --save-dir samples-again
 """
 EVALUATE_EXAMPLES = """\
