@@ -9,7 +9,8 @@ from .optimiser import Muon
 from .training import Settings, Update, diffusion_loss, learning_rate, train, train_step
 from .noise import image_generators, initial_noise, noise_like
 from .sampling import EpsFn, Step, clipped, ddim, ddim_step, ddpm, guide, invert, last
-from .sampling import slerp
+from .sampling import slerp, within
+from .solvers import dpmpp_2m, heun
 from .exact import Mixture
 from .checkpoint import Checkpoint, load, save
 from .context import describe, parse
@@ -27,6 +28,7 @@ __all__ = [
     "Settings", "train", "Update",
     "EpsFn", "Step", "initial_noise", "image_generators", "noise_like",
     "guide", "ddpm", "ddim_step", "clipped", "ddim", "last", "slerp", "invert",
+    "heun", "dpmpp_2m", "within",
     "Checkpoint", "load", "save", "best_device",
     "parse", "describe",
     "Pictures", "dataset", "image_folder", "npy_pair",

@@ -2,7 +2,7 @@
 
     python -m lesson_utils train     train a checkpoint, or go on with it
     python -m lesson_utils sample    write samples as PNGs, as many as you like
-    python -m lesson_utils evaluate  judge samples over steps, η and guidance
+    python -m lesson_utils evaluate  judge samples over samplers, steps, η and guidance
     python -m lesson_utils card      measure all that a model card says, and write it
     python -m lesson_utils export    write a folder that Diffusers loads
     python -m lesson_utils info      say what is in a checkpoint
@@ -249,7 +249,7 @@ def evaluate_flags(options: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(chosen: argparse.Namespace) -> None:
-    """Judge samples over all steps, η and guidance; write JSON and a chart."""
+    """Judge samples over samplers, steps, η and guidance; write JSON and a chart."""
     experiment = made(Experiment, chosen)
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
@@ -402,7 +402,7 @@ SAMPLE_EXAMPLES = """\
   python -m lesson_utils sample --again samples/run.json --save-dir samples-again
 """
 EVALUATE_EXAMPLES = """\
-  python -m lesson_utils evaluate --checkpoint sprites --steps 10,20 --eta 0,1
+  python -m lesson_utils evaluate --sampler ddim,heun,dpmpp_2m --steps 5,10 --eta 0,1
   python -m lesson_utils evaluate --checkpoint my/pets --guidance 1,2 --steps 20
   python -m lesson_utils evaluate --checkpoint mine --dataset sprites --steps 20
 """

@@ -7,6 +7,7 @@ alone, to the last bit: however many there are, and wherever a run goes on.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,6 +21,7 @@ from .noise import image_generators, initial_noise
 from .own import OR_SKIP
 from .sampling import Step, ddim, ddpm, guide, invert, slerp
 from .schedule import Schedule
+from .solvers import dpmpp_2m, heun
 from .support.checked import (
     checked,
     choice,
@@ -44,26 +46,38 @@ a_text = instance(str, "a text")
 
 class Sampler(NamedTuple):
     """run: (eps_fn, x, schedule, settings, generators) -> Steps; steps: how many by
-    default, None for all T; takes: the settings of its own that it knows.
+    default, None for all T; takes: the settings of its own that it knows; each: what a
+    step costs in evaluations, but the last one, which always costs one.
     """
 
     run: Callable[..., Iterator[Step]]
     steps: int | None
     takes: tuple[str, ...]
+    each: int = 1
+
+    def evaluations(self, steps: int) -> int:
+        """Of the network, without guidance, for so many steps down to t = 0."""
+        return self.each * (steps - 1) + 1
 
 
-def by_ddim(eps_fn, x, schedule: Schedule, how: "SampleSettings", generators):
+def by_ddim(eps_fn, x, schedule: Schedule, how, generators):
     steps, eta, spacing = how.steps, how.eta, how.spacing
     return ddim(eps_fn, x, schedule, steps, eta, spacing, generator=generators)
 
 
-def by_ddpm(eps_fn, x, schedule: Schedule, how: "SampleSettings", generators):
+def by_ddpm(eps_fn, x, schedule: Schedule, how, generators):
     return ddpm(eps_fn, x, schedule, generator=generators)
+
+
+def by_solver(solver, eps_fn, x, schedule: Schedule, how, generators):
+    return solver(eps_fn, x, schedule, how.steps, how.spacing)
 
 
 SAMPLERS = {
     "ddim": Sampler(by_ddim, 20, ("steps", "eta", "spacing")),
     "ddpm": Sampler(by_ddpm, None, ()),
+    "heun": Sampler(partial(by_solver, heun), 10, ("steps", "spacing"), each=2),
+    "dpmpp_2m": Sampler(partial(by_solver, dpmpp_2m), 10, ("steps", "spacing")),
 }
 
 
@@ -91,11 +105,14 @@ class SampleSettings:
     seed: Annotated[int, seed_rule, "of the noise"] = 0
     sampler: Annotated[str, choice(*SAMPLERS), " or ".join(SAMPLERS)] = "ddim"
     steps: Annotated[
-        int | None, optional(whole(1)), "of ddim, default 20; ddpm takes all T"
+        int | None,
+        optional(whole(1)),
+        "default: 20 of ddim, 10 of heun (two evaluations each) or of dpmpp_2m; ddpm "
+        "takes all T",
     ] = None
     eta: Annotated[float | str, eta_rule, "of ddim, in [0, 1] or sigma-hat"] = 0.0
     spacing: Annotated[
-        str, spacing_rule, "of ddim's times: uniform, linspace or quad"
+        str, spacing_rule, "of the times: uniform, linspace, quad or logsnr"
     ] = "uniform"
     guidance: Annotated[float, real("[0, inf)"), "the scale"] = 1.0
     prompts: Annotated[

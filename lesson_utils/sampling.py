@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .noise import Generators, noise_like
 from .schedule import Schedule
-from .support.checked import checked, choice, flag, real, tensor, whole
+from .support.checked import checked, choice, flag, optional, real, tensor, whole
 from .support.rules import (
     a_network,
     a_schedule,
@@ -24,6 +24,7 @@ from .support.rules import (
     context_of,
     eta_rule,
     generators,
+    interval_rule,
     level_after,
     no_zeros,
     noise_of_step,
@@ -34,6 +35,7 @@ from .support.rules import (
     steps_rule,
     unfinished,
     weights_of_pairs,
+    worse_network,
 )
 
 EpsFn = Callable[[Tensor, Tensor], Tensor]  # (x (B,C,H,W), t/T (B,)) -> eps (B,C,H,W)
@@ -51,16 +53,55 @@ class Step(NamedTuple):
     x0: Tensor
 
 
-@checked(model=a_network, c=context_of, scale=real("[0, inf)"))
-def guide(model: nn.Module, c: Tensor | None = None, scale: float = 1.0) -> EpsFn:
+@checked(interval=interval_rule, inside=an_eps_fn, outside=an_eps_fn)
+def within(interval: tuple[float, float], inside: EpsFn, outside: EpsFn) -> EpsFn:
+    """One EpsFn for the times low <= t/T <= high, and another one for the others.
+
+    interval: (low, high) in t/T. Both are evaluated only where the images of a batch
+    have times of both kinds. ValueError unless 0 <= low <= high <= 1.
+    """
+    low, high = interval
+
+    def eps_fn(x: Tensor, t: Tensor) -> Tensor:
+        here = (low <= t) & (t <= high)  # (B,)
+        if here.all():
+            return inside(x, t)
+        if not here.any():
+            return outside(x, t)
+        return torch.where(here.view(-1, 1, 1, 1), inside(x, t), outside(x, t))
+
+    return eps_fn
+
+
+@checked(
+    model=a_network,
+    c=context_of,
+    scale=real("[0, inf)"),
+    interval=optional(interval_rule),
+    worse=worse_network,
+)
+def guide(
+    model: nn.Module,
+    c: Tensor | None = None,
+    scale: float = 1.0,
+    interval: tuple[float, float] | None = None,
+    worse: nn.Module | None = None,
+) -> EpsFn:
     """The network as an EpsFn, with its context held fixed and pushed by scale.
 
     model: (x, t/T, c) -> eps; c: (B,K) or None. scale 0: no context, 1: plain context,
     above 1: pushed away from no context (scale - 1 is w in Ho & Salimans 2022, eq. 6).
     Any other than 0 and 1 costs two evaluations, which run as one batch of 2 B.
-    Raises ValueError for a scale that is negative or not finite, or a c not (B,K) or
-    not finite.
+    interval: (low, high) in t/T, outside of which the scale is 1: one evaluation
+    (Kynkäänniemi 2024). worse: a network of the same inputs, whose answer with c takes
+    the place of that without context (autoguidance, Karras 2024); two evaluations.
+    Raises ValueError for a scale that is negative or not finite, a c not (B,K) or not
+    finite, an interval not in [0, 1] or reversed, and a worse one of other inputs.
     """
+    if interval is not None:  # lesson 10
+        return within(interval, guide(model, c, scale, None, worse), guide(model, c))
+    if worse is not None and scale != 1:  # lesson 10
+        return lambda x, t: (1 - scale) * worse(x, t, c) + scale * model(x, t, c)
     if c is None or scale in (0, 1):
         return lambda x, t: model(x, t, c if scale else None)
 

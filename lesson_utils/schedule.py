@@ -12,6 +12,7 @@ from .support.rules import (
     clean_images,
     falling,
     last_beta,
+    levels_of_times,
     shaped_as,
     spacing_rule,
     steps_rule,
@@ -49,13 +50,24 @@ def cosine_alpha_bar(T: int = 500) -> Tensor:
     return (angle.cos() / cos(first)) ** 2
 
 
-@checked(T=whole(1), steps=steps_rule("T"), spacing=spacing_rule)
-def spaced_times(T: int, steps: int | list[int], spacing: str = "uniform") -> list[int]:
+@checked(
+    T=whole(1),
+    steps=steps_rule("T", to_0=False),
+    spacing=spacing_rule,
+    alpha_bar=levels_of_times,
+)
+def spaced_times(
+    T: int,
+    steps: int | list[int],
+    spacing: str = "uniform",
+    alpha_bar: Tensor | None = None,
+) -> list[int]:
     """The steps + 1 times T … 0 of a sampler, strictly decreasing.
 
     steps: a number in 1..T, whether or not it divides T, or the times themselves.
-    spacing: "uniform" (equal strides), "linspace" (ends with a stride of 1) or "quad"
-    (short strides near the image; DDIM app. D.2). Raises ValueError for any other.
+    spacing: "uniform" (equal strides), "linspace" (ends with a stride of 1), "quad"
+    (short strides near the image; DDIM app. D.2) or "logsnr" (equal strides from T to 1
+    in λ = ½ ln(ab/(1 - ab)), ab being alpha_bar (T+1,)). ValueError for any other.
     """
     if isinstance(steps, list):
         return steps
@@ -64,9 +76,15 @@ def spaced_times(T: int, steps: int | list[int], spacing: str = "uniform") -> li
     if spacing == "linspace":
         stride = (T - 1) / max(steps - 1, 1)
         return [round(T - stride * i) for i in range(steps)] + [0]
+    if spacing == "quad":
+        upwards = [round(T * j**2 / steps**2) for j in range(1, steps + 1)]
+    else:
+        lam = alpha_bar[1:].double().logit() / 2  # (T,)
+        even = torch.linspace(lam[-1], lam[0], steps, dtype=lam.dtype).flip(0)
+        upwards = (1 + (lam - even[:, None]).abs().argmin(1)).tolist()
     times = [0]
-    for j in range(1, steps + 1):
-        times.append(max(round(T * j**2 / steps**2), times[-1] + 1))
+    for j, t in enumerate(upwards, 1):  # no time twice, and room for those above
+        times.append(min(max(t, times[-1] + 1), T - steps + j))
     return times[::-1]
 
 
@@ -96,7 +114,7 @@ class Schedule:
 
     def timesteps(self, steps, spacing="uniform") -> list[int]:
         """The steps + 1 times T … 0 of a sampler: spaced_times."""
-        return spaced_times(self.T, steps, spacing)
+        return spaced_times(self.T, steps, spacing, self.alpha_bar)
 
     @checked(x0=clean_images, t=times_of, eps=shaped_as("x0", FINITE))
     def add_noise(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

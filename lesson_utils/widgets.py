@@ -23,7 +23,9 @@ from .checkpoint import Checkpoint, load
 from .context import describe, parse
 from .gif import gif
 from .noise import image_generators, initial_noise
+from .samples import SAMPLERS
 from .sampling import Step, ddim, ddpm, guide
+from .solvers import dpmpp_2m, heun
 from .support.checked import checked, whole
 from .support.device import best_device
 from .support.files import located, write_bytes
@@ -41,6 +43,7 @@ MOST_FRAMES = 64  # of a film; a longer one keeps every second, fourth, eighth s
 WAIT = 0.5  # seconds, from one look whether a cell still runs to the next
 SLUG = 40  # characters of a prompt in the name of a file
 PANELS = weakref.WeakSet()  # all of this kernel
+NAMES = {"DDIM": "ddim", "DDPM": "ddpm", "Heun": "heun", "DPM++ 2M": "dpmpp_2m"}
 RESTARTED = "If nothing moves any more (a restarted kernel), run this cell again."
 # ipywidgets ties a slider's label to nothing: here its handle and number get its name.
 # Also it cuts off a number that is typed until it fits: here it is refused in words.
@@ -96,11 +99,12 @@ class Drawing:
 
     steps: Iterator[Step]
     total: int  # steps
-    calls: int  # of the network in a step
+    calls: int  # of the network in an evaluation by the sampler
     t: int  # the time reached
     x: Tensor  # (B,C,H,W), x_t at that time
     words: str  # what the samples are
     file: str  # what its GIF is called, without what comes after the last setting
+    each: int = 1  # evaluations by the sampler in a step; that to t = 0 takes one
     x0: Tensor | None = None  # the guess from which the last step was made
     done: int = 0  # steps
     every: int = 1  # so many steps lie between two frames
@@ -116,6 +120,12 @@ class Drawing:
             self.every *= 2
         self.done += 1
         self.t, self.x, self.x0 = step
+
+    @property
+    def evaluations(self) -> int:
+        """Of the network, so far."""
+        saved = 0 if self.t else self.each - 1
+        return self.calls * (self.each * self.done - saved)
 
     @property
     def images(self) -> Tensor:
@@ -216,9 +226,8 @@ class Playground(ipywidgets.VBox):
     def sampler_controls(self, n: int) -> list[ipywidgets.Widget]:
         """How to sample, and how many images."""
         most_steps = max(self.checkpoint.schedule.T // 5, 2)
-        both = ["DDIM", "DDPM"]
         self.guidance = slider("guidance", 1.0, 6.0, 0.25)
-        self.sampler = made(ipywidgets.Dropdown, "sampler", "DDIM", options=both)
+        self.sampler = made(ipywidgets.Dropdown, "sampler", "DDIM", options=[*NAMES])
         self.steps = slider("steps", 20, most_steps, 1, least=1)
         self.eta = slider("η (eta)", 0.0, 1.0, 0.05)
         self.count = slider("images", n, max(16, n), 1, least=1)
@@ -392,29 +401,30 @@ class Playground(ipywidgets.VBox):
         scale = round(self.guidance.value, 6)
         eps_fn = guide(self.checkpoint.model, c, scale)
         fresh = image_generators(n, seed)
-        all_steps = self.sampler.value == "DDPM"
-        self.steps.disabled = self.eta.disabled = all_steps
-        if all_steps:
-            total = schedule.T
+        sampler = NAMES[self.sampler.value]
+        knows = SAMPLERS[sampler].takes
+        self.steps.disabled = "steps" not in knows
+        self.eta.disabled = "eta" not in knows
+        total = self.steps.value if "steps" in knows else schedule.T
+        eta = round(self.eta.value, 6)
+        if sampler == "ddpm":
             steps = ddpm(eps_fn, x, schedule, generator=fresh)
-        else:
-            total, eta = self.steps.value, round(self.eta.value, 6)
+        elif sampler == "ddim":
             steps = ddim(eps_fn, x, schedule, total, eta, generator=fresh)
+        else:
+            solver = heun if sampler == "heun" else dpmpp_2m
+            steps = solver(eps_fn, x, schedule, total)
         words = f"{counted(n, 'sample')} of {self.text or 'anything'}"
-        parts = [
-            slug(self.file),
-            f"{self.sampler.value.lower()}-{total}",
-            f"seed{seed}",
-        ]
+        parts = [slug(self.file), f"{sampler.replace('_', '-')}-{total}", f"seed{seed}"]
         parts += [slug(self.text) or "no_context", f"guidance{scale:.9g}"]
-        parts += [] if all_steps else [f"eta{eta:.9g}"]
+        parts += [f"eta{eta:.9g}"] if "eta" in knows else []
         file = "_".join([*parts, counted(n, "sample").replace(" ", "-")])
-        calls = 1 if scale in (0, 1) else 2
-        return Drawing(steps, total, calls, schedule.T, x, words, file)
+        calls, each = (1 if scale in (0, 1) else 2), SAMPLERS[sampler].each
+        return Drawing(steps, total, calls, schedule.T, x, words, file, each)
 
     def finish(self, run: Drawing, seconds: float) -> None:
         """Say what a run took, and show what it came to."""
-        said = counted(run.calls * run.done, "evaluation")
+        said = counted(run.evaluations, "evaluation")
         stopped = f"stopped at t = {run.t}: " if run.t else ""
         self.status.value = spoken(f"{stopped}{said} of the network, {seconds:.2f} s")
         self.progress.value = run.done

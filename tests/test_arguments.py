@@ -70,7 +70,7 @@ def valid(tmp_path_factory) -> dict[str, partial]:
     arguments = dict(
         linear_alpha_bar=dict(T=9, beta_1=0.125, beta_T=0.25),
         cosine_alpha_bar=dict(T=9),
-        spaced_times=dict(T=9, steps=4, spacing="quad"),
+        spaced_times=dict(T=9, steps=4, spacing="logsnr", alpha_bar=short.alpha_bar),
         Schedule=dict(alpha_bar=[1, 0.5]),
         Mixture=dict(points=X, weights=[1, 3], std=0.5),
         add_noise=dict(self=S, x0=X, t=TIMES, eps=X),
@@ -88,11 +88,14 @@ def valid(tmp_path_factory) -> dict[str, partial]:
         initial_noise=dict(n=2, shape=(1, 4, 4), seed=3, start=1),
         image_generators=dict(n=2, seed=3, start=1),
         noise_like=dict(x=X, generator=None),
-        guide=dict(model=model, c=C, scale=2.0),
+        guide=dict(model=model, c=C, scale=2.0, interval=(0.25, 0.5), worse=model),
+        within=dict(interval=(0.25, 0.5), inside=eps_fn, outside=model),
         ddpm=dict(eps_fn=eps_fn, x=X, schedule=short, variance="beta", generator=None),
         ddim_step=dict(step, ab_s=0.5, eta=0.5, noise=X),
         clipped=step,
         ddim=dict(sampler, x=X, eta=0.5, clip=True, generator=None),
+        heun=dict(sampler, x=X),
+        dpmpp_2m=dict(sampler, x=X),
         last=dict(steps=list(lu.ddim(eps_fn, X, S, 2))),
         slerp=dict(a=X, b=X.flip(0), w=0.5),
         invert=dict(sampler, x0=X, refine=1),
@@ -167,9 +170,10 @@ def nonsense(rule, right, call: Call) -> tuple[str, list]:
             doubled = [torch.cat([right, right], i) for i in range(right.ndim)]
             wrong = [*anything, 3, right.long(), right[0], right[None], *doubled]
             return "a float tensor of shape (", wrong
-        case steps_rule(path):
+        case steps_rule(path, to_0):
             n = call.find(path)
-            times = [[n], [n, n, 0], [n, 1], [n - 1, 0], [0, n], [], range(n)]
+            times = [[n], [n, n, 0], [n - 1, 0], [0, n], [], range(n)]
+            times += [[n, 1]] if to_0 else []
             times += [] if n > 255 else [bytes([n, 0]), bytearray([n, 0])]
             return f"{n}", [*numbers, 0, n + 1, 2.5, *times]
         case kinds.fit(_, words):
@@ -326,6 +330,7 @@ PLAIN = torch.nn.ReLU()
 GREY = np.zeros((4, 4), np.uint8)
 ONE, THREE = TIMES[:1], lu.image_generators(3)
 NO_IMAGES = DATA._replace(x=None)
+BETWEEN = "two numbers low <= high, both in [0, 1],"
 FALLING = "numbers (T+1,), falling strictly from 1 to a value above 0,"
 CASES = [
     # schedule
@@ -350,7 +355,10 @@ CASES = [
     case("add_noise.t", "0..500", Shown(TIMES + 499, "501"), Shown(-TIMES, "-1")),
     case("add_noise.t", "int64 tensor (2,)", 3, Shown(T, "0.25"), Shown(ONE, "[1]")),
     case("add_noise.t", "int64 tensor (2,)", [True, True], [1, 501]),
-    case("spaced_times.steps", "falling from 9 to 0", {9, 0}, [9, 4.5, 0]),
+    case("spaced_times.steps", "falling from 9,", {9, 0}, [9, 4.5, 0]),
+    case("spaced_times.spacing", "'quad' or 'logsnr'", "even"),
+    case("spaced_times.alpha_bar", "the 10 numbers of a schedule", None, S.alpha_bar),
+    case("spaced_times.alpha_bar", FALLING, "a", S, Shown(T, "[0.25, 0.5]")),
     # unet
     case("forward.x", "(B,1,H,W)", [1], X[0], X.repeat(1, 3, 1, 1), X[..., :0]),
     case("forward.x", "a float tensor", Shown(X.long(), "int64")),
@@ -386,6 +394,18 @@ CASES = [
     case("ddim.eps_fn", "guide(model)", X, None),
     case("ddpm.eps_fn", "guide(model)", X, None),
     case("invert.eps_fn", "guide(model)", X, None),
+    case("heun.eps_fn", "guide(model)", X, None),
+    case("dpmpp_2m.eps_fn", "guide(model)", X, None),
+    case("heun.schedule", "a Schedule", SCHEDULE.alpha_bar),
+    case("guide.interval", BETWEEN, (0.5, 0.25), (-0.25, 0.5), (0.5, 1.5), (0.5,)),
+    case("guide.interval", BETWEEN, 0.5, "ab", (0.25, NAN), (0, 0.5, 1), (0, None)),
+    case("guide.worse", "in_channels 1", Shown(small_model(3), "3")),
+    case("guide.worse", "context_size 2", Shown(small_model(1, 3), "3")),
+    case("guide.worse", "device cpu", Shown(small_model().to("meta"), "'meta'")),
+    case("guide.worse", "something to call", X),
+    case("within.interval", BETWEEN, (0.5, 0.25), (0.5, 1.5), None, 3),
+    case("within.inside", "guide(model)", X, None),
+    case("within.outside", "guide(model)", X, None),
     case("guide.c", "(B,2)", [1], C[:, :1], C[0], C.long()),
     case("guide.c", "finite numbers", Shown(C * NAN, "nan"), Shown(C + INF, "inf")),
     case("ddim.schedule", "a Schedule", SCHEDULE.alpha_bar),

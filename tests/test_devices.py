@@ -9,7 +9,17 @@ import torch
 from small import small_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lesson_utils import Schedule, ddim, ddim_step, ddpm, guide, invert, last
+from lesson_utils import (
+    Schedule,
+    ddim,
+    ddim_step,
+    ddpm,
+    dpmpp_2m,
+    guide,
+    heun,
+    invert,
+    last,
+)
 from lesson_utils.noise import image_generators, initial_noise, noise_like
 
 S = Schedule.linear(12)
@@ -34,6 +44,8 @@ def cuda():
         (ddim, {"steps": 3}),
         (ddim, {"steps": 3, "eta": 0.5, "clip": True, "generator": FRESH}),
         (ddim, {"steps": [12, 9, 0], "eta": "sigma-hat", "generator": FRESH[0]}),
+        (heun, {"steps": 3, "spacing": "quad"}),
+        (dpmpp_2m, {"steps": [12, 9, 4]}),
         (invert, {"steps": 3, "refine": 1}),
     ],
 )

@@ -78,6 +78,60 @@ def test_an_experiment_is_every_combination():
     assert twice.cells() == ONE.cells() and twice.n_samples == 12
 
 
+def test_solvers_are_taken_once_and_with_eta_0():
+    both = Experiment((5, 9), (0, 1), sampler=("ddim", "heun"), spacing="logsnr")
+    assert both.cells() == [
+        Sampling(5, 0.0, 1.0, "logsnr"),
+        Sampling(5, 1.0, 1.0, "logsnr"),
+        Sampling(9, 0.0, 1.0, "logsnr"),
+        Sampling(9, 1.0, 1.0, "logsnr"),
+        Sampling(5, 0.0, 1.0, "logsnr", "heun"),
+        Sampling(9, 0.0, 1.0, "logsnr", "heun"),
+    ]
+    usual = Experiment(steps=5, sampler="dpmpp_2m")  # whose η are those of the paper
+    assert usual.cells() == [Sampling(5, sampler="dpmpp_2m")]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "guidance", "evaluations"),
+    [("ddim", 1, 5), ("heun", 1, 9), ("heun", 2, 18), ("dpmpp_2m", 2, 10)],
+)
+def test_evaluations_are_those_that_are_made(
+    checkpoint, sampler, guidance, evaluations
+):
+    cell, sizes = Sampling(5, 0, guidance, "uniform", sampler), []
+    checkpoint.model.register_forward_hook(lambda _, x, eps: sizes.append(len(eps)))
+    lu.last(sampled(checkpoint, torch.eye(3), cell))
+    assert cell.evaluations == evaluations == sum(sizes) / 3
+
+
+def test_the_samples_of_a_solver_are_its_own(checkpoint):
+    cell, c = Sampling(4, 0, 2.0, "logsnr", "heun"), torch.eye(3)
+    ours = lu.last(sampled(checkpoint, c, cell, seed=4))
+    eps_fn, x = lu.guide(checkpoint.model, c, 2.0), lu.initial_noise(3, (1, 8, 8), 4)
+    right = lu.last(lu.heun(eps_fn, x, checkpoint.schedule, 4, "logsnr"))
+    assert torch.equal(ours, right)
+
+
+def test_solvers_and_spacings_join_a_file_that_knows_none(checkpoint, judge, path):
+    """What was written before there were samplers to choose from is still read."""
+    old = run(checkpoint, judge, path, ONE)
+    for key in ("sampler", "spacing"):
+        assert old["cells"][0].pop(key)
+    path.write_text(json.dumps(old), encoding="utf-8")
+    more = Experiment(
+        steps=2,
+        eta=0,
+        n_samples=12,
+        sampler=("ddim", "heun", "dpmpp_2m"),
+        spacing=("uniform", "logsnr"),
+    )
+    cells = run(checkpoint, judge, path, more)["cells"]
+    assert cells[:1] == old["cells"] and len(cells) == 6
+    assert [ex.cell_of(record) for record in cells] == more.cells()
+    assert [record["evaluations"] for record in cells] == [2, 2, 3, 3, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("kind", "changes", "word"),
     [
@@ -88,6 +142,12 @@ def test_an_experiment_is_every_combination():
         (Sampling, {"guidance": -1}, "guidance: a number in"),
         (Sampling, {"guidance": float("nan")}, "guidance: a number in"),
         (Sampling, {"spacing": "even"}, "spacing: 'uniform' or"),
+        (Sampling, {"sampler": "ddpm"}, "sampler: 'ddim' or 'heun' or 'dpmpp_2m'"),
+        (Sampling, {"sampler": "heun", "eta": 0.5}, "eta: 0 with heun"),
+        (Experiment, {"sampler": ()}, "sampler: one value or more"),
+        (Experiment, {"sampler": ("ddim", "euler")}, "sampler: 'ddim' or"),
+        (Experiment, {"sampler": "dpmpp_2m", "eta": 1}, "eta: with dpmpp_2m, 0 among"),
+        (Experiment, {"spacing": ("uniform", "even")}, "spacing: 'uniform' or"),
         (Experiment, {"steps": ()}, "steps: one value or more"),
         (Experiment, {"n_samples": "12"}, "n_samples: a whole number"),
     ],

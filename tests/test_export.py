@@ -199,12 +199,12 @@ def test_its_scheduler_is_ours_bit_for_bit(small, steps, scale, eta):
     assert pipe.scheduler.alpha_bar == checkpoint.schedule.alpha_bar.tolist()
 
 
-@pytest.mark.parametrize("theirs, spacing", [("linspace",) * 2, ("quad",) * 2])
-def test_its_scheduler_has_our_other_spacings(small, theirs, spacing):
+@pytest.mark.parametrize("spacing", ["linspace", "quad", "logsnr"])
+def test_its_scheduler_has_our_other_spacings(small, spacing):
     checkpoint, pipe = small
     x = initial_noise(2, checkpoint.image_shape)
     kind, config = type(pipe.scheduler), pipe.scheduler.config
-    exact = kind.from_config(config, timestep_spacing=theirs)
+    exact = kind.from_config(config, timestep_spacing=spacing)
     eps_fn = guide(checkpoint.model)
     with torch.no_grad():
         made = ran(exact, x, 12, eps_fn)

@@ -11,6 +11,9 @@ import lesson_utils
 # Slow to import, or not there for all who only sample.
 HEAVY = {"torchvision", "torchmetrics", "matplotlib", "ipywidgets", "IPython"}
 HEAVY |= {"accelerate", "diffusers", "scipy", "pandas", "jupyterlab"}
+# Public names: 54 of lessons 1 to 9, and heun, dpmpp_2m and within, which lesson 10
+# builds; only what is public is held to be the same code in a lesson.
+MOST = 57
 
 
 def test_public_names_are_one_literal_list():
@@ -21,7 +24,7 @@ def test_public_names_are_one_literal_list():
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     ]
     names = ast.literal_eval(written)
-    assert names == lesson_utils.__all__ and len(names) == len(set(names)) <= 55
+    assert names == lesson_utils.__all__ and len(names) == len(set(names)) <= MOST
     missing = [name for name in names if not hasattr(lesson_utils, name)]
     assert missing == [] and not hasattr(lesson_utils, "playgrounds")
 

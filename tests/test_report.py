@@ -39,6 +39,26 @@ def test_the_table_has_the_papers_layout():
     assert chart(result) != chart({"cells": cells})
 
 
+def test_solvers_and_spacings_have_rows_of_their_own():
+    cells = [record(S, 0.0) for S in (10, 20)]
+    cells += [record(10, 0.0, spacing="logsnr")]
+    cells += [record(10, 0.0, sampler="heun", spacing="logsnr", fcd=1.0)]
+    cells += [record(20, 0.0, sampler="dpmpp_2m", spacing="uniform", fcd=2.0)]
+    assert table({"cells": cells[::-1]}, form=".2f").splitlines() == [
+        "| η, or sampler | S = 10 | S = 20 |",
+        "|---|---:|---:|",
+        "| 0 | 10.25 | 20.25 |",
+        "| 0, logsnr | 10.25 | – |",
+        "| dpmpp_2m | – | 2.00 |",
+        "| heun, logsnr | 1.00 | – |",
+    ]
+    assert chart({"cells": cells}) != chart({"cells": cells[:3]})
+    wrong = record(10, 0.5, sampler="heun")  # heun has no η
+    for show in (table, chart):
+        with pytest.raises(ValueError, match="^result: a result of evaluate"):
+            show({"cells": [wrong]})
+
+
 @pytest.mark.parametrize("seconds", [4e-4, 0.0331, 0.4938, 31.0])
 @pytest.mark.parametrize("fcd", [-1e-12, 1.6e-7, 0.0011, 0.5763, 212.0])
 def test_one_dot_makes_a_chart(seconds, fcd):

@@ -23,7 +23,9 @@ from lesson_utils import (
     Step,
     ddim,
     ddpm,
+    dpmpp_2m,
     guide,
+    heun,
     image_generators,
     initial_noise,
     invert,
@@ -134,6 +136,10 @@ WAYS = {
     "--steps 5 --spacing quad": lambda e, x, s, g: ddim(e, x, s, 5, 0, "quad"),
     "--eta sigma-hat": lambda e, x, s, g: ddim(e, x, s, T, "sigma-hat", generator=g),
     "--sampler ddpm": lambda e, x, s, g: ddpm(e, x, s, generator=g),
+    "--sampler heun": lambda e, x, s, g: heun(e, x, s),
+    "--sampler dpmpp_2m --steps 5 --spacing logsnr": lambda e, x, s, g: dpmpp_2m(
+        e, x, s, 5, "logsnr"
+    ),
 }
 
 
@@ -152,7 +158,8 @@ def test_an_image_is_what_its_sampler_gives(desk, seed, way):
         assert near(folder, taken[-1], kind)
     said = record(folder)
     assert said["finished"] and said["images"] == 6
-    an_image = 3 * len(taken)  # two are guided, one is not
+    once = 2 * len(taken) - 1 if "heun" in way else len(taken)
+    an_image = 3 * once  # two are guided, one is not
     assert said["evaluations"] == {"an_image": an_image, "in_all": 8 * an_image}
 
 
@@ -499,7 +506,11 @@ WRONG = {
     "--sampler ddpm --steps 3": "--steps: none with ddpm",
     "--sampler ddpm --eta 1": "--eta: none with ddpm",
     "--sampler ddpm --spacing quad": "--spacing: none with ddpm",
-    "--sampler euler": "--sampler: 'ddim' or 'ddpm'",
+    "--sampler heun --eta 1": "--eta: none with heun",
+    "--sampler dpmpp_2m --eta sigma-hat": "--eta: none with dpmpp_2m",
+    "--sampler heun --steps 13": "--steps: a whole number in 1..12",
+    "--sampler heun --spacing karras": "--spacing: 'uniform' or",
+    "--sampler euler": "--sampler: 'ddim' or 'ddpm' or 'heun' or 'dpmpp_2m'",
     "--eta 2": "--eta: a number in [0, 1] or 'sigma-hat'",
     "--n-samples 0": "--n-samples: a whole number in 1..1000000",
     "--batch-size 0": "--batch-size: a whole number",
@@ -513,6 +524,7 @@ WRONG = {
     "--mode reconstruct --input-dir nowhere": "--input-dir: a folder of images",
     "--mode reconstruct --input-dir . --eta 1": "--mode: with reconstruct, --sampler",
     "--mode reconstruct --input-dir . --sampler ddpm": "--mode: with reconstruct",
+    "--mode reconstruct --input-dir . --sampler heun": "--mode: with reconstruct",
     "--mode reconstruct --unconditional": "--unconditional: ",
     "--ema": "--ema: the state of a training",
     "--no-ema": "--no-ema: the state of a training",

@@ -16,10 +16,10 @@ from small import SCHEDULE, small_model
 
 from lesson_utils import Schedule, ddim, ddim_step, ddpm, guide, invert, last, slerp
 from lesson_utils.noise import image_generators, initial_noise, noise_like, seeded
-from lesson_utils.sampling import Step
+from lesson_utils.sampling import Step, within
 
 SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "invert": invert}
-SPACINGS = ["uniform", "linspace", "quad"]
+SPACINGS = ["uniform", "linspace", "quad", "logsnr"]
 
 
 def lambda_schedule(T, first=3.0, end=-4.0):
@@ -324,6 +324,101 @@ def test_guidance_pushes_away_from_no_context(scale, expected, batches):
     assert torch.allclose(eps, torch.full_like(x, expected))
     assert model.batches == batches
     assert torch.equal(guide(model)(x, torch.ones(2)), x)
+
+
+CONTEXT = torch.tensor([[1.0, 2.0]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected", "batches"),
+    [(0.1, 3, [2]), (0.25, 7.5, [4]), (0.4, 7.5, [4]), (0.5, 7.5, [4]), (0.51, 3, [2])],
+)
+def test_outside_its_interval_guidance_is_one_plain_evaluation(
+    share, expected, batches
+):
+    model, x = Counting(), torch.zeros(2, *SHAPE)
+    eps_fn = guide(model, CONTEXT, 2.5, interval=(0.25, 0.5))
+    eps = eps_fn(x, torch.full((2,), share))
+    assert torch.allclose(eps, torch.full_like(x, expected))
+    assert model.batches == batches
+
+
+def test_images_at_other_times_are_guided_each_by_its_own():
+    model, x = small_model(lively=True), noise(4, torch.float)
+    c, t = torch.eye(2).repeat(2, 1), torch.tensor([0.2, 0.3, 0.5, 0.9])
+    eps = guide(model, c, 3.0, interval=(0.3, 0.5))(x, t)
+    pushed, plain = guide(model, c, 3.0)(x, t), guide(model, c)(x, t)
+    assert torch.equal(eps[1:3], pushed[1:3]) and not torch.equal(pushed, plain)
+    assert torch.equal(eps[[0, 3]], plain[[0, 3]])
+
+
+@pytest.mark.parametrize("scale", [0, 0.5, 1, 3])
+def test_an_interval_of_all_times_is_none(scale):
+    model, x, c = small_model(lively=True), noise(2, torch.float), torch.eye(2)
+    whole = ddim(guide(model, c, scale, interval=(0, 1)), x, SCHEDULE, 5)
+    assert torch.equal(last(whole), last(ddim(guide(model, c, scale), x, SCHEDULE, 5)))
+
+
+@pytest.mark.parametrize("T", [10, 50, 500])
+def test_both_ends_of_an_interval_belong_to_it(T):
+    """Also where t/T has no exact float32."""
+    for low, high in ((1, T), (T // 5, T // 2), (T // 3, T // 3)):
+        model, x = Counting(), torch.zeros(1, *SHAPE)
+        eps_fn = guide(model, CONTEXT[:1], 2.0, interval=(low / T, high / T))
+        last(ddim(eps_fn, x, Schedule.linear(T), T))
+        guided = [T - i for i, n in enumerate(model.batches) if n == 2]
+        assert guided == [*range(high, low - 1, -1)]
+
+
+def test_scale_0_in_an_interval_is_no_context_there_and_context_elsewhere():
+    model, x = Counting(), torch.zeros(2, *SHAPE)
+    eps_fn = guide(model, CONTEXT, 0, interval=(0.25, 0.5))
+    assert (eps_fn(x, torch.full((2,), 0.3)) == 0).all()
+    assert (eps_fn(x, torch.full((2,), 0.6)) == 3).all()
+    assert model.batches == [2, 2]
+
+
+def test_within_takes_one_eps_fn_or_the_other():
+    x, t = noise(3), torch.tensor([0.1, 0.5, 0.9])
+    eps = within((0.4, 0.6), lambda x, t: x, lambda x, t: 2 * x)(x, t)
+    assert torch.equal(eps, torch.stack([2 * x[0], x[1], 2 * x[2]]))
+
+
+@pytest.mark.parametrize("scale", [0, 0.5, 1, 2.5])
+@pytest.mark.parametrize("c", [None, torch.eye(2)])
+def test_autoguidance_pushes_away_from_a_worse_network(scale, c):
+    model, bad = small_model(lively=True), small_model(width=32, seed=1, lively=True)
+    x, t = noise(2, torch.float), torch.full((2,), 0.5)
+    good, worse = model(x, t, c), bad(x, t, c)
+    eps = guide(model, c, scale, worse=bad)(x, t)
+    assert torch.allclose(eps, worse + scale * (good - worse), atol=1e-5)
+    assert not torch.allclose(good, worse, atol=1e-2)
+
+
+def test_autoguidance_costs_an_evaluation_of_each_inside_its_interval():
+    model, bad, x = Counting(), Counting(), torch.zeros(2, *SHAPE)
+    eps_fn = guide(model, CONTEXT, 2.0, interval=(0.25, 0.5), worse=bad)
+    last(ddim(eps_fn, x, SCHEDULE, 20))
+    assert model.batches == [2] * 20 and bad.batches == [2] * 6  # 250, 225 … 125
+    model.batches, bad.batches = [], []
+    last(ddim(guide(model, CONTEXT, 1.0, worse=bad), x, SCHEDULE, 20))
+    assert model.batches == [2] * 20 and bad.batches == []
+
+
+@pytest.mark.parametrize(
+    ("named", "wrong"),
+    [
+        ({"interval": (0.5, 0.2)}, "interval: two numbers low <= high"),
+        ({"interval": (0, 500)}, r"interval: .* in \[0, 1\]"),
+        ({"interval": 0.5}, "interval: two numbers"),
+        ({"worse": small_model(3)}, "worse: a network with in_channels 1"),
+        ({"worse": small_model(1, 5)}, "worse: a network with context_size 2"),
+        ({"worse": "bad.safetensors"}, "worse: something to call"),
+    ],
+)
+def test_guidance_that_makes_no_sense_is_refused_at_the_call(named, wrong):
+    with pytest.raises(ValueError, match=f"^{wrong}.* is needed, got "):
+        guide(small_model(), torch.eye(2), 2.0, **named)
 
 
 def test_last_keeps_only_the_end():

@@ -1,6 +1,7 @@
 """Schedule: its tensor, its times, its noising."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,7 +43,10 @@ def test_linear_leaves_the_same_for_any_T(T):
     assert Schedule.linear(T).alpha_bar[T].sqrt() == pytest.approx(0.006, abs=0.0015)
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "linspace", "quad"])
+SPACINGS = ["uniform", "linspace", "quad", "logsnr"]
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("T", [1, 2, 3, 10, 37, 100, 500, 1000])
 def test_every_number_of_steps_has_its_times(T, spacing):
     schedule = Schedule.linear(T)
@@ -58,6 +62,41 @@ def test_times_of_the_formulas():
     assert times(1, "linspace") == [500, 0]
     assert times(4, "quad") == [500, 281, 125, 31, 0]
     assert times([500, 400, 7, 0]) == [500, 400, 7, 0]
+    assert times([500, 400, 7]) == [500, 400, 7]
+
+
+@pytest.mark.parametrize("make", MAKES)
+def test_logsnr_is_even_in_lambda_and_ends_at_1_and_0(make):
+    schedule = make(1000)
+    lam = schedule.alpha_bar[1:].double().logit() / 2  # of t = 1 … T
+    for steps in (2, 3, 5, 10, 20):
+        *times, one, zero = schedule.timesteps(steps, "logsnr")
+        assert (one, zero) == (1, 0) and times[0] == 1000
+        wanted = torch.linspace(lam[-1], lam[0], steps, dtype=torch.double)
+        for t, where in zip([*times, one], wanted, strict=True):
+            nearest = int((lam - where).abs().argmin()) + 1
+            assert t == nearest, (steps, t)
+
+
+def test_logsnr_at_its_ends():
+    times = SCHEDULE.timesteps
+    assert times(1, "logsnr") == [500, 0] and times(2, "logsnr") == [500, 1, 0]
+    assert times(500, "logsnr") == list(range(500, -1, -1))
+    assert Schedule.linear(1).timesteps(1, "logsnr") == [1, 0]
+
+
+@given(
+    st.lists(st.floats(2**-20, 1, exclude_max=True, width=32), min_size=1, max_size=40),
+    st.data(),
+)
+def test_logsnr_has_its_times_for_any_schedule(levels, data):
+    """Also where alpha_bar is nearly flat, or falls in one jump."""
+    ab = sorted({1.0, *levels}, reverse=True)
+    schedule, T = Schedule(ab), len(ab) - 1
+    steps = data.draw(st.integers(1, T))
+    found = schedule.timesteps(steps, "logsnr")
+    assert len(found) == steps + 1 and found[0] == T and found[-1] == 0
+    assert all(t > s for t, s in pairwise(found))
 
 
 @given(st.integers(1, 500), st.integers(0, 2**32 - 1))

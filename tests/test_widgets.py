@@ -19,7 +19,18 @@ import torch
 from small import small_checkpoint, small_model
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lesson_utils import Schedule, ddpm, initial_noise, playground, save, widgets
+from lesson_utils import (
+    Schedule,
+    ddpm,
+    dpmpp_2m,
+    guide,
+    heun,
+    initial_noise,
+    last,
+    playground,
+    save,
+    widgets,
+)
 
 MILD = Schedule(torch.linspace(1, 0.3, 41))  # so that guesses are no extremes
 SHORT = Schedule(torch.linspace(1, 0.3, 7))
@@ -86,7 +97,14 @@ def test_it_shows_samples_with_words_for_them(play):
 
 @pytest.mark.parametrize(
     ("control", "value"),
-    [("guidance", 3.0), ("steps", 3), ("eta", 1.0), ("seed", 5), ("sampler", "DDPM")],
+    [
+        ("guidance", 3.0),
+        ("steps", 3),
+        ("eta", 1.0),
+        ("seed", 5),
+        ("sampler", "DDPM"),
+        ("sampler", "Heun"),
+    ],
 )
 def test_each_control_changes_the_picture_and_back(play, control, value):
     first, control = source(play), getattr(play, control)
@@ -113,6 +131,35 @@ def test_ddpm_takes_all_steps_and_ddim_what_is_asked(play):
     assert not play.steps.disabled and not play.eta.disabled
     play.steps.value = 5
     assert said(play).startswith("5 evaluations")
+
+
+def test_solvers_take_the_steps_asked_for_and_no_eta(play):
+    sizes = evaluations(play)
+    for name, solver, cost in (("Heun", heun, 9), ("DPM++ 2M", dpmpp_2m, 5)):
+        with play.quietly():
+            play.steps.value = 5
+        sizes.clear()
+        play.sampler.value = name
+        assert said(play).startswith(f"{cost} evaluations") and len(sizes) == cost
+        assert play.eta.disabled and not play.steps.disabled
+        eps_fn = guide(play.checkpoint.model, torch.eye(2)[:1].repeat(2, 1))
+        right = last(solver(eps_fn, initial_noise(2, (1, 8, 8)), MILD, 5))
+        assert torch.equal(play.images, right)
+        play.guidance.value = 2.0
+        assert said(play).startswith(f"{2 * cost} evaluations")
+        play.guidance.value = 1.0
+    assert play.save.click() is None and "_dpmpp-2m-5_seed0_" in said(play)
+    play.sampler.value = "DDIM"
+    assert not play.eta.disabled
+
+
+def test_a_solver_that_is_stopped_says_what_it_cost(play):
+    play.steps.value = 5
+    play.sampler.value = "Heun"
+    run = play.asked()
+    for cost in (2, 4, 6, 8, 9):
+        run.advance()
+        assert run.evaluations == cost
 
 
 # The prompt, the presets and the sliders are one wish
@@ -276,7 +323,7 @@ def test_what_goes_wrong_stands_in_the_status(play, monkeypatch, kind):
     assert "evaluations" in said(play) and source(play) != first
 
 
-def test_pictures_that_are_none_leave_the_last_good_ones(play):
+def test_images_that_are_none_leave_the_last_good_ones(play):
     first = source(play)
     play.checkpoint.model.register_forward_hook(
         lambda _, given, eps: eps / (given[1][0] > 0.5).float()
@@ -344,7 +391,7 @@ def sizes(play):
     return [iio.imread(png).shape[:2] for png in pngs]
 
 
-def test_the_pictures_are_as_large_as_there_is_room(play):
+def test_the_images_are_as_large_as_there_is_room(play):
     found = {}
     for n in (2, 4, 8, 16):
         play.count.value = n

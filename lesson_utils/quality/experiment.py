@@ -1,4 +1,4 @@
-"""Quality and time over the steps and η of a sampler: table 1 of the DDIM paper.
+"""Quality and time over samplers, their steps and η: table 1 of the DDIM paper.
 
 `evaluate` has three parts: plan what is to be done and refuse what cannot be, sample a
 cell of the table, judge a cell. What was done is never done again.
@@ -19,9 +19,12 @@ from torch import Tensor, nn
 from ..checkpoint import Checkpoint
 from ..data import Pictures, same_data
 from ..noise import image_generators, initial_noise
-from ..sampling import Step, ddim, guide
+from ..samples import SAMPLERS
+from ..sampling import Step, guide
 from ..support.checked import (
+    Call,
     checked,
+    choice,
     each,
     instance,
     optional,
@@ -54,6 +57,24 @@ from .metrics import (
 
 BATCH = 100  # samples at a time
 COPY = 0.05  # a nearer neighbour in the training data is called a copy
+SOLVERS = [name for name, sampler in SAMPLERS.items() if "steps" in sampler.takes]
+
+
+def solver_rule(name: str, value: object, call: Call) -> str:
+    """A sampler whose steps can be chosen; one that knows no η has 0 for it."""
+    solver = choice(*SOLVERS)(name, value)
+    if "eta" not in SAMPLERS[solver].takes and call["eta"] != 0:
+        refuse("eta", f"0 with {solver}", call["eta"])
+    return solver
+
+
+def solvers_rule(name: str, value: object, call: Call) -> tuple[str, ...]:
+    """One or more of them; where one knows no η, 0 is among the η asked for."""
+    solvers = each(choice(*SOLVERS))(name, value)
+    for solver in solvers:
+        if "eta" not in SAMPLERS[solver].takes and 0 not in call["eta"]:
+            refuse("eta", f"with {solver}, 0 among them", call["eta"])
+    return solvers
 
 
 @checked()
@@ -65,11 +86,13 @@ class Sampling:
     eta: Annotated[float | str, eta_rule, "a number in [0, 1] or sigma-hat"] = 0.0
     guidance: Annotated[float, real("[0, inf)"), "the scale"] = 1.0
     spacing: Annotated[str, spacing_rule, "of the times"] = "uniform"
+    sampler: Annotated[str, solver_rule, "or heun or dpmpp_2m, whose η is 0"] = "ddim"
 
     @property
     def evaluations(self) -> int:
-        """Of the network, for one image."""
-        return self.steps * (1 if self.guidance in (0, 1) else 2)
+        """Of the network, for one image; those of guidance count double."""
+        once = SAMPLERS[self.sampler].evaluations(self.steps)
+        return once * (1 if self.guidance in (0, 1) else 2)
 
 
 @checked()
@@ -87,11 +110,23 @@ class Experiment:
     )
     n_samples: Annotated[int, whole(10, 50_000), "for each combination"] = 500
     seed: Annotated[int, whole(0, 2**31), "of the noise"] = 0
+    sampler: Annotated[
+        tuple,
+        solvers_rule,
+        f"each of {', '.join(SOLVERS)}; the last two with η = 0 alone",
+    ] = ("ddim",)
+    spacing: Annotated[
+        tuple, each(spacing_rule), "each of uniform, linspace, quad, logsnr"
+    ] = ("uniform",)
 
     def cells(self) -> list[Sampling]:
-        """All combinations, without repeats, in their order."""
-        every = product(self.steps, self.eta, self.guidance)
-        return list(dict.fromkeys(Sampling(*each) for each in every))
+        """All combinations that make sense, without repeats, in their order."""
+        found = []
+        for sampler, spacing in product(self.sampler, self.spacing):
+            for steps, eta, scale in product(self.steps, self.eta, self.guidance):
+                if eta == 0 or "eta" in SAMPLERS[sampler].takes:
+                    found.append(Sampling(steps, eta, scale, spacing, sampler))
+        return list(dict.fromkeys(found))
 
 
 def figures(
@@ -162,21 +197,16 @@ def neighbourhood(x: Tensor, data: Pictures) -> dict:
 def sampled(
     checkpoint: Checkpoint, c: Tensor, cell: Sampling, seed: int = 0, start: int = 0
 ) -> Iterator[Step]:
-    """The steps of DDIM towards one image for each row of c (B,K).
+    """The steps of a sampler towards one image for each row of c (B,K).
 
     Image start + i depends on seed and its number alone, as initial_noise has it.
     """
     device = next(checkpoint.model.parameters()).device
     x = initial_noise(len(c), checkpoint.image_shape, seed, start).to(device)
-    return ddim(
-        guide(checkpoint.model, c.to(device), cell.guidance),
-        x,
-        checkpoint.schedule,
-        cell.steps,
-        cell.eta,
-        cell.spacing,
-        generator=image_generators(len(c), seed, start),
-    )
+    eps_fn = guide(checkpoint.model, c.to(device), cell.guidance)
+    fresh = image_generators(len(c), seed, start)
+    sampler = SAMPLERS[cell.sampler]
+    return sampler.run(eps_fn, x, checkpoint.schedule, cell, fresh)
 
 
 @checked(
@@ -411,9 +441,10 @@ def judge_cell(plan: Plan, cell: Sampling, x: Tensor, seconds: float) -> dict:
 
 
 def cell_of(record: dict) -> Sampling:
-    """How the samples of a record were made; older records do not say the spacing."""
-    spacing = record.get("spacing", "uniform")
-    return Sampling(record["steps"], record["eta"], record["guidance"], spacing)
+    """How the samples of a record were made; older records say not all of it."""
+    given = {key: record[key] for key in ("steps", "eta", "guidance")}
+    more = {key: record[key] for key in ("spacing", "sampler") if key in record}
+    return Sampling(**given, **more)
 
 
 def was_judged(result: dict) -> bool:

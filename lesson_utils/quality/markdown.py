@@ -4,9 +4,9 @@ import math
 import re
 
 from ..checkpoint import Checkpoint
-from .experiment import COPY
+from .experiment import COPY, Sampling
 from .inversion import inversion_table
-from .report import by_eta, label_of, table
+from .report import by_way, label_of, table
 
 MOST = 12  # classes that a table has room for
 
@@ -95,16 +95,17 @@ def differences(full: dict) -> str:
 
     Samplers that share their noise differ by less chance than the ± says.
     """
-    rows = by_eta(full)
-    zero = {cell["steps"]: cell for cell in rows.get(0, [])}
+    rows = by_way(full)
+    usual = Sampling(steps=1)
+    zero = {cell["steps"]: cell for cell in rows.get(usual, [])}
     steps = sorted(zero)
     lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
     lines.append("|---|" + "---:|" * len(steps))
-    for eta, row in rows.items():
+    for way, row in rows.items():
         cells = {cell["steps"]: cell for cell in row}
         texts = [gap(cells[S], zero[S]) if S in cells else "–" for S in steps]
-        if eta != 0:
-            lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
+        if way != usual:
+            lines.append(f"| {label_of(way)} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 

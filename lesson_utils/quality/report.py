@@ -1,14 +1,15 @@
 """Results shown: the paper's table, a chart, and what was committed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ..support.checked import Call, checked, instance, real, refuse
 from ..support.files import CHECKPOINTS, label
-from ..support.rules import FINITE, eta_rule, numbers
+from ..support.rules import FINITE, numbers
 from ..support.words import reason
 from ..viz import COLOURS, LINES, png
-from .experiment import read_result
+from .experiment import Sampling, cell_of, read_result
 
 NO_JUDGE = (
     "The images have no classes, so no judge can be trained. Left out: the Fréchet "
@@ -22,7 +23,7 @@ def a_result(name: str, value: object, call: Call) -> dict:
     figures = [call["figure"]] if "figure" in call else ["fcd", "seconds", "n"]
     try:
         for cell in value["cells"]:
-            eta_rule("eta", cell["eta"], call)
+            cell_of(cell)
             for key in ("steps", "guidance", *figures):
                 real(FINITE)(key, cell[key])
             if call.get("error", True):  # a chart has always bars
@@ -56,9 +57,10 @@ def result_in(path: Path, what: str) -> dict | None:
         raise ValueError(f"{path}: no result of card ({reason(problem)})") from None
 
 
-def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]:
-    """The cells of a guidance: for each η, σ̂ last, those of rising steps.
+def by_way(result: dict, guidance: float = 1.0) -> dict[Sampling, list[dict]]:
+    """The cells of a guidance: for each way to sample, those of rising steps.
 
+    A way is a Sampling of one step. Those of DDIM come first, the η rising and σ̂ last.
     ValueError if there is none.
     """
     if not result["cells"]:
@@ -67,10 +69,16 @@ def by_eta(result: dict, guidance: float = 1.0) -> dict[float | str, list[dict]]
     if not cells:
         known = sorted({cell["guidance"] for cell in result["cells"]})
         refuse("guidance", f"one of {known}, which the result has,", guidance)
-    cells.sort(key=lambda cell: cell["steps"])
-    etas = {cell["eta"] for cell in cells}
-    ordered = sorted(etas, key=lambda eta: (eta == "sigma-hat", eta))
-    return {eta: [cell for cell in cells if cell["eta"] == eta] for eta in ordered}
+    ways: dict[Sampling, list[dict]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["steps"]):
+        ways.setdefault(replace(cell_of(cell), steps=1), []).append(cell)
+
+    def place(way: Sampling) -> tuple:
+        sampler = (way.sampler != "ddim", way.sampler)
+        spacing = (way.spacing != "uniform", way.spacing)
+        return *sampler, *spacing, way.eta == "sigma-hat", way.eta
+
+    return {way: ways[way] for way in sorted(ways, key=place)}
 
 
 @checked(figure=instance(str, "the name of a figure"), result=a_result)
@@ -82,14 +90,15 @@ def table(
     result: what evaluate gives or wrote; ValueError if its cells lack the figure.
     error: whether half of its 95 % interval stands behind it, after ±.
     """
-    rows = by_eta(result, guidance)
+    rows = by_way(result, guidance)
     steps = sorted({cell["steps"] for row in rows.values() for cell in row})
-    lines = [f"| η | {' | '.join(f'S = {S}' for S in steps)} |"]
+    head = "η" if all(way.sampler == "ddim" for way in rows) else "η, or sampler"
+    lines = [f"| {head} | {' | '.join(f'S = {S}' for S in steps)} |"]
     lines.append("|---|" + "---:|" * len(steps))
-    for eta, row in rows.items():
+    for way, row in rows.items():
         texts = {cell["steps"]: entry(cell, figure, form, error) for cell in row}
         texts = [texts.get(S, "–") for S in steps]
-        lines.append(f"| {label_of(eta)} | {' | '.join(texts)} |")
+        lines.append(f"| {label_of(way)} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
@@ -103,9 +112,9 @@ def entry(cell: dict, figure: str, form: str, error: bool) -> str:
 
 @checked(result=a_result)
 def chart(result: dict, guidance: float = 1.0) -> bytes:
-    """FCD over the time of an image, a line for each η, as the bytes of a PNG.
+    """FCD over the time of an image, a line for each η or solver, as a PNG's bytes.
 
-    The dots that none with as many steps or fewer beats are ringed: the frontier.
+    The dots that none of as many evaluations or fewer beats are ringed: the frontier.
     result: what evaluate gives or wrote; ValueError if its cells have no FCD.
     """
     from matplotlib.figure import Figure  # slow to import
@@ -114,15 +123,15 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel="milliseconds for an image")
     axes.set_ylabel("Fréchet classifier distance (FCD)")
-    dots = []  # (steps, FCD, milliseconds)
-    for i, (eta, row) in enumerate(by_eta(result, guidance).items()):
-        dots += draw_row(axes, i, eta, row)
-    for S, ms in {S: ms for S, _, ms in reversed(dots)}.items():  # of the first η
+    dots = []  # (evaluations, FCD, milliseconds, steps)
+    for i, (way, row) in enumerate(by_way(result, guidance).items()):
+        dots += draw_row(axes, i, way, row)
+    for S, ms in {S: ms for _, _, ms, S in reversed(dots)}.items():  # of the first way
         axes.annotate(f"S = {S}", (ms, 1.02), **ABOVE)
     best = [p for p in dots if not any(q[0] <= p[0] and q[1] < p[1] for q in dots)]
-    _, y, x = zip(*best, strict=True)
+    _, y, x, _ = zip(*best, strict=True)
     axes.plot(x, y, "ko", ms=11, mfc="none", mew=0.8, label="the frontier")
-    x = [ms for *_, ms in dots]
+    x = [ms for _, _, ms, _ in dots]
     axes.set_xlim(min(x) / 1.3, max(x) * 1.3)  # a single dot has none of its own
     if "floor" in result:
         words = f"{result['floor']['n']:,} real\nimages:\nthe floor"
@@ -132,17 +141,18 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     return png(figure)
 
 
-def draw_row(axes, i: int, eta: float | str, row: list[dict]) -> list[tuple]:
-    """The line of one η in a chart, the i-th; gives its dots (steps, FCD, ms)."""
+def draw_row(axes, i: int, way: Sampling, row: list[dict]) -> list[tuple]:
+    """The line of one way in a chart, the i-th; gives its dots."""
     x = [1000 * cell["seconds"] / cell["n"] for cell in row]
     y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
     high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
     low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
     look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
-    words = f"η = {label_of(eta)}"
+    words = f"η = {label_of(way)}" if way.sampler == "ddim" else label_of(way)
     axes.errorbar(x, y, [low, high], label=words, marker="o", ms=4, **look)
+    evaluations = [cell_of(cell).evaluations for cell in row]
     steps = [cell["steps"] for cell in row]
-    return list(zip(steps, y, x, strict=True))
+    return list(zip(evaluations, y, x, steps, strict=True))
 
 
 def plain_numbers(axes) -> None:
@@ -156,6 +166,9 @@ def plain_numbers(axes) -> None:
     axes.grid(alpha=0.25, which="both")
 
 
-def label_of(eta: float | str) -> str:
-    """η as tables and charts name it."""
-    return "σ̂" if eta == "sigma-hat" else f"{eta:g}"
+def label_of(way: Sampling) -> str:
+    """A way to sample as tables and charts name it: DDIM by its η."""
+    name = way.sampler
+    if name == "ddim":
+        name = "σ̂" if way.eta == "sigma-hat" else f"{way.eta:g}"
+    return name if way.spacing == "uniform" else f"{name}, {way.spacing}"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .checked import (
     Call,
     choice,
+    each,
     fit,
     instance,
     optional,
@@ -38,7 +39,7 @@ a_schedule = fit(
 )
 a_network = something_to_call("ContextUnet(3, 5)")
 a_generator = optional(instance(torch.Generator, "a torch.Generator or None"))
-spacing_rule = choice("uniform", "linspace", "quad")
+spacing_rule = choice("uniform", "linspace", "quad", "logsnr")
 seed_rule = whole(0, 2**40)
 weights_rule = fit(
     lambda value: (
@@ -69,6 +70,19 @@ def falling(name: str, value: object, call: Call) -> Tensor:
     return ab
 
 
+def levels_of_times(name: str, value: object, call: Call) -> Tensor | None:
+    """alpha_bar (T+1,) where the spacing of T times is "logsnr"; else unused."""
+    if call["spacing"] != "logsnr":
+        return None
+    needed = f"with spacing = 'logsnr', the {call['T'] + 1} numbers of a schedule"
+    if value is None:
+        refuse(name, needed, value)
+    ab = falling(name, value, call)
+    if len(ab) != call["T"] + 1:
+        refuse(name, needed, ab)
+    return ab
+
+
 def last_beta(name: str, value: object, call: Call) -> float | None:
     """β_T: None, or a number below 1 from β_1 on."""
     if value is None:
@@ -93,6 +107,43 @@ def an_eps_fn(
     return eps_fn
 
 
+def interval_rule(name: str, value: object, call: Call) -> tuple[float, float]:
+    """The two ends of an interval of t/T."""
+    needed = "two numbers low <= high, both in [0, 1],"
+    try:
+        low, high = each(real("[0, 1]"))(name, value, call)
+    except ValueError:
+        refuse(name, needed, value)
+    if low > high:
+        refuse(name, needed, value)
+    return low, high
+
+
+def worse_network(name: str, value: object, call: Call) -> object:
+    """Another network for the images and contexts of the model, on its device."""
+    if value is None:
+        return None
+    a_network(name, value, call)
+    ours, theirs = about_network(call["model"]), about_network(value)
+    for what in ours.keys() & theirs.keys():
+        if theirs[what] != ours[what]:
+            needed = f"a network with {what} {ours[what]}, as the model has,"
+            refuse(name, needed, theirs[what])
+    return value
+
+
+def about_network(network: object) -> dict[str, object]:
+    """What a network says of its inputs; a function says nothing."""
+    known = {}
+    for size in ("in_channels", "context_size"):
+        if hasattr(network, size):
+            known[size] = getattr(network, size)
+    weights = network.parameters() if isinstance(network, nn.Module) else ()
+    for weight in weights:
+        known["device"] = str(weight.device)
+    return known
+
+
 def context_of(name: str, value: object, call: Call) -> Tensor | None:
     """A context for a model: as many numbers a row as it takes, on its device."""
     shape = "B model.context_size"
@@ -107,15 +158,16 @@ def context_of(name: str, value: object, call: Call) -> Tensor | None:
 class steps_rule:
     """The steps of a sampler: how many of T, or the times themselves, T … 0.
 
-    T: the argument that says how many there are. A range, a tensor or an array of times
-    becomes a list.
+    T: the argument that says how many there are; to_0: whether a list must end at 0. A
+    range, a tensor or an array of times becomes a list.
     """
 
     T: str
+    to_0: bool = True
 
     def __call__(self, name, value, call) -> int | list[int]:
         T = int(call.find(self.T))
-        listed = f"a list of times in 0..{T}, falling from {T} to 0,"
+        listed = f"a list of times in 0..{T}, falling from {T}{' to 0' * self.to_0},"
         if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
             value = value.tolist()
         text = isinstance(value, str | bytes | bytearray | memoryview)
@@ -129,7 +181,8 @@ class steps_rule:
         except ValueError:
             refuse(name, listed, value)
         down = all(t > s for t, s in pairwise(times))
-        if not down or times[:1] != [T] or times[-1] != 0:
+        ends = len(times) > 1 and times[0] == T and not (self.to_0 and times[-1])
+        if not down or not ends:
             refuse(name, listed, value)
         return times
 
