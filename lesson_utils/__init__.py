@@ -6,7 +6,8 @@ from .support.device import best_device
 from .schedule import Schedule, cosine_alpha_bar, linear_alpha_bar, spaced_times
 from .unet import Attention, ContextUnet, ResBlock, time_embedding
 from .optimiser import Muon
-from .training import Settings, Update, diffusion_loss, learning_rate, train, train_step
+from .training import diffusion_loss, learning_rate, train_step
+from .loop import Settings, Update, train
 from .noise import image_generators, initial_noise, noise_like
 from .sampling import EpsFn, Step, clipped, ddim, ddim_step, ddpm, guide, invert, last
 from .sampling import slerp, within

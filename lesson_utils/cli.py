@@ -23,6 +23,7 @@ from . import data as sources
 from . import gallery, runs, sample_runs, samples
 from .checkpoint import checkpoint_file, load
 from .export import export_diffusers
+from .loop import Settings
 from .quality import card
 from .quality.experiment import BATCH, Experiment, evaluate
 from .quality.judge import judge_for
@@ -41,7 +42,6 @@ from .support.files import (
 )
 from .support.flags import OneLineParser, add_settings, made, number, printable
 from .support.processes import is_main, launched, main_first, meeting
-from .training import Settings
 from .viz import progress
 
 RESULTS = ROOT / "build/evaluate"

@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import data as sources
 from .checkpoint import Checkpoint, checkpoint_file, load, save
+from .loop import Settings, Update, train
 from .noise import initial_noise
 from .quality.experiment import digest
 from .sampling import ddim, guide, last
@@ -37,7 +38,6 @@ from .support.flags import made
 from .support.processes import agreed, count, is_main, main_first
 from .support.state import read_state
 from .support.words import counted
-from .training import Settings, Update, train
 from .unet import ContextUnet
 from .viz import progress, sheet
 

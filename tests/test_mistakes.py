@@ -26,7 +26,7 @@ from PIL import Image
 from small import SCHEDULE, small_model, small_run
 from torch.optim.swa_utils import AveragedModel
 
-from lesson_utils import ResBlock, Schedule, Settings, cli, load, training
+from lesson_utils import ResBlock, Schedule, Settings, cli, load, loop, training
 from lesson_utils.data import Reading
 from lesson_utils.gif import gif
 from lesson_utils.noise import image_generators, initial_noise, noise_like
@@ -179,7 +179,7 @@ def test_mistake_07_the_mode_of_training_left_on_or_off(monkeypatch):
     check(sampled, load, left_on)
 
     def trained(loss_of_step):
-        monkeypatch.setattr(training, "one_loss", loss_of_step)
+        monkeypatch.setattr(loop, "one_loss", loss_of_step)
         model, modes = small_model(), []
         model.register_forward_pre_hook(lambda model, _: modes.append(model.training))
         for _ in small_run(model, steps=3):
@@ -189,7 +189,7 @@ def test_mistake_07_the_mode_of_training_left_on_or_off(monkeypatch):
     def in_whatever_mode(model, schedule, data, settings, step):
         return training.diffusion_loss(model, schedule, data.x, data.c)
 
-    check(trained, training.one_loss, in_whatever_mode)
+    check(trained, loop.one_loss, in_whatever_mode)
 
 
 def test_mistake_08_nothing_runs_without_a_gpu():

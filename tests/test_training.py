@@ -545,7 +545,7 @@ def test_a_loss_that_is_no_number_is_one_line(home, refused, monkeypatch):
     def wrong(model, *others):
         return next(model.parameters()).sum() * math.nan
 
-    monkeypatch.setattr("lesson_utils.training.one_loss", wrong)
+    monkeypatch.setattr("lesson_utils.loop.one_loss", wrong)
     assert "loss: no finite number at update 1, " in refused("--steps", "3")
     assert not list(home.glob("**/*.safetensors"))
 

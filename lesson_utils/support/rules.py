@@ -154,6 +154,22 @@ def context_of(name: str, value: object, call: Call) -> Tensor | None:
     return c if c is None or weight is None else c.to(weight)
 
 
+def images_to_noise(name: str, value: object, call: Call) -> Tensor:
+    """Images in float32 or better: in bfloat16 a little noise would vanish."""
+    x0 = images(name, value, call)
+    return x0.to(torch.promote_types(x0.dtype, torch.float32))
+
+
+def network_of_any_type(name: str, value: object, call: Call) -> Callable:
+    """A network that takes images of x0's type, whatever that of its weights is."""
+    model, x0 = a_network(name, value, call), call["x0"]
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    kind = next(iter(weights), x0).dtype
+    if kind == x0.dtype:
+        return model
+    return lambda x, t, c=None: model(x.to(kind), t, c)
+
+
 @dataclass(frozen=True)
 class steps_rule:
     """The steps of a sampler: how many of T, or the times themselves, T … 0.
