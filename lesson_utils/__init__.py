@@ -7,12 +7,13 @@ from .schedule import Schedule, cosine_alpha_bar, linear_alpha_bar, spaced_times
 from .unet import Attention, ContextUnet, ResBlock, time_embedding
 from .optimiser import Muon
 from .training import diffusion_loss, learning_rate, train_step
-from .loop import Settings, Update, train
+from .loop import DistillSettings, Settings, Update, distill, train
 from .noise import image_generators, initial_noise, noise_like
 from .sampling import EpsFn, Step, clipped, ddim, ddim_step, ddpm, guide, invert, last
 from .sampling import slerp, within
 from .solvers import dpmpp_2m, heun
 from .exact import Mixture
+from .distilling import Student, distillation_loss, from_v, guided_target, jump_target
 from .checkpoint import Checkpoint, load, save
 from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
@@ -30,6 +31,8 @@ __all__ = [
     "EpsFn", "Step", "initial_noise", "image_generators", "noise_like",
     "guide", "ddpm", "ddim_step", "clipped", "ddim", "last", "slerp", "invert",
     "heun", "dpmpp_2m", "within",
+    "from_v", "Student", "jump_target", "guided_target", "distillation_loss",
+    "DistillSettings", "distill",
     "Checkpoint", "load", "save", "best_device",
     "parse", "describe",
     "Pictures", "dataset", "image_folder", "npy_pair",

@@ -1,5 +1,9 @@
-"""The training loop, as a generator that goes on where it was stopped."""
+"""The loops of training and of distillation, as generators.
 
+Each can be stopped at any time, and goes on with its state to the same weights.
+"""
+
+import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .distilling import Student, distillation_loss, guided_target, jump_target
 from .optimiser import Muon
+from .sampling import guide
 from .schedule import Schedule
 from .support.checked import checked, flag, instance, optional, real, refuse, whole
 from .support.files import fingerprint
@@ -17,6 +23,7 @@ from .support.processes import count, shared
 from .support.rules import (
     a_schedule,
     pictures_for,
+    pictures_of,
     seed_rule,
     state_path,
     weights_rule,
@@ -26,16 +33,17 @@ from .training import diffusion_loss, learning_rate, train_step
 
 
 class Update(NamedTuple):
-    """What train yields after each update of the weights.
+    """What train and distill yield after each update of the weights.
 
     step: updates so far, 1..steps; losses: (step,), one for each of them; seconds: the
-    time they took, in all runs; ema: the averaged model, called like the model itself.
+    time they took, in all runs; ema: the averaged model, called like the model itself;
+    of distill the averaged Student, with the times that it learns just now.
     """
 
     step: int
     losses: Tensor
     seconds: float
-    ema: AveragedModel
+    ema: AveragedModel | Student
 
 
 def average_decay(name: str, value: object, call) -> float:
@@ -144,13 +152,220 @@ def train(
 
 def one_loss(model, schedule, data, settings: Settings, step: int) -> Tensor:
     """The loss of update step, 0-based; its randomness comes from seed and step."""
+    x0, c, generator = drawn(model, data, settings, step)
+    model.train()  # whatever a preview in between has set
+    with torch.autocast(x0.device.type, torch.bfloat16, enabled=settings.bfloat16):
+        return diffusion_loss(
+            model, schedule, x0, c, settings.context_dropout, settings.gamma, generator
+        )
+
+
+def drawn(model, data, settings, step: int) -> tuple[Tensor, Tensor, torch.Generator]:
+    """A batch of images and their contexts, and a generator for the rest of an update.
+
+    All of it depends on the seed and on the number of the update alone.
+    """
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     batch = torch.randint(len(data.x), (settings.batch_size,), generator=generator)
     weight = next(model.parameters())
     x0 = data.x[batch].to(weight.device, torch.float32)
-    c = data.c[batch].to(weight)
-    model.train()  # whatever a preview in between has set
-    with torch.autocast(weight.device.type, torch.bfloat16, enabled=settings.bfloat16):
-        return diffusion_loss(
-            model, schedule, x0, c, settings.context_dropout, settings.gamma, generator
-        )
+    return x0, data.c[batch].to(weight), generator
+
+
+# Distillation
+
+
+@checked()
+@dataclass(frozen=True)
+class DistillSettings:
+    """How to distil; each line as in Settings. A stage is what makes one student."""
+
+    steps: Annotated[
+        int, whole(1, 512), "evaluations of the last student: 8, 4, 2 or 1 of 16"
+    ] = 4
+    first: Annotated[
+        int, whole(1, 512), "steps of the first student, which learns from images"
+    ] = 16
+    guidance: Annotated[
+        float, real("[1, inf)"), "the scale that the first student folds in"
+    ] = 2.0
+    updates: Annotated[
+        int, whole(1, 10**8), "of the weights in each later stage, with a halving"
+    ] = 1500
+    first_updates: Annotated[int, whole(1, 10**8), "in the first stage"] = 3000
+    batch_size: Annotated[int, whole(1, 10**6), "images an update"] = 64
+    learning_rate: Annotated[float, real("(0, 1)"), "its peak in later stages"] = 5e-4
+    first_rate: Annotated[float, real("(0, 1)"), "its peak in the first stage"] = 2e-3
+    warmup: Annotated[int, whole(0), "updates until the peak, in each stage"] = 50
+    ema_decay: Annotated[
+        float, real("[0, 1)"), "of the averaged weights, which each stage begins anew"
+    ] = 0.99
+    context_dropout: Annotated[
+        float, real("[0, 1]"), "share of images distilled without their context"
+    ] = 0.1
+    bfloat16: Annotated[bool, flag, "autocast"] = False
+    seed: Annotated[int, seed_rule, "of times and noise"] = 0
+
+
+class Stage(NamedTuple):
+    """A part of a distillation, which makes one student.
+
+    times: T … 0, those of the student; finer: those of its teacher, with twice as many
+    steps, or None for the first student, which learns from images; start, end: the
+    numbers of its first update and of that after its last; peak: the learning rate's.
+    """
+
+    times: list[int]
+    finer: list[int] | None
+    start: int
+    end: int
+    peak: float
+
+
+def stages_of(
+    teacher: nn.Module, schedule: Schedule, settings: DistillSettings
+) -> list[Stage]:
+    """The stages that lead from a teacher to a student of so many steps.
+
+    ValueError if no halving does.
+    """
+    stages, end = [], 0
+    times = getattr(teacher, "times", None)
+    if times is None:
+        times = schedule.timesteps(min(settings.first, schedule.T))
+        end = settings.first_updates
+        stages.append(Stage(times, None, 0, end, settings.first_rate))
+    while len(times) % 2:  # an even number of steps: the 0 is none
+        finer, times, start = times, times[::2], end
+        end = start + settings.updates
+        stages.append(Stage(times, finer, start, end, settings.learning_rate))
+    offered = [len(stage.times) - 1 for stage in stages]
+    if settings.steps not in offered:
+        refuse("steps", " or ".join(map(str, offered)) or "no student", settings.steps)
+    return stages[: offered.index(settings.steps) + 1]
+
+
+class Pupil:
+    """The parts of a distillation that its updates change, and what does not change.
+
+    network: answers in v, and learns; old: its teacher in the stage, as it was when the
+    stage began; average: the moving one of the network's weights.
+    """
+
+    def __init__(self, teacher: nn.Module, schedule: Schedule, data, settings):
+        known = isinstance(teacher, Student)
+        network = teacher.network if known else teacher
+        self.guidance = settings.guidance if data.c.shape[1] else 1.0
+        if known and teacher.times is not None:
+            self.guidance = teacher.guidance
+        self.schedule, self.settings = schedule, settings
+        self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        self.old = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimiser = Muon(self.network.parameters(), lr=settings.first_rate)
+        average = get_ema_multi_avg_fn(settings.ema_decay)
+        self.average = AveragedModel(self.network, multi_avg_fn=average)
+
+    def live(self, losses: Tensor) -> dict[str, Tensor]:
+        """All that an update changes, and the teacher."""
+        tensors = live_tensors(self.network, self.average, self.optimiser, losses)
+        tensors.update({f"old.{k}": v for k, v in self.old.state_dict().items()})
+        return tensors
+
+    def begin(self) -> None:
+        """A stage: the average becomes the teacher, and the student starts from it."""
+        weights = self.average.module.state_dict()
+        self.old.load_state_dict(weights)
+        self.network.load_state_dict(weights)
+        self.average.n_averaged.zero_()
+        for kept in self.optimiser.state.values():
+            for value in kept.values():
+                value.zero_()
+
+    def student(self, network: nn.Module, times: list[int]) -> Student:
+        return Student(network, self.schedule, times, self.guidance)
+
+    def loss(self, stage: Stage, data, step: int) -> Tensor:
+        """That of update step; its randomness comes from seed and step alone."""
+        x0, c, generator = drawn(self.network, data, self.settings, step)
+        B, S = len(x0), len(stage.times) - 1
+        i = (torch.randint(S, (1,), generator=generator) + torch.arange(B) * S // B) % S
+        t = torch.tensor(stage.times)[i].to(x0.device)  # (B,)
+        eps = torch.randn(x0.shape, generator=generator).to(x0)
+        keep = torch.rand(B, 1, generator=generator) >= self.settings.context_dropout
+        x, c = self.schedule.add_noise(x0, t, eps), c * keep.to(c)
+        student = self.student(self.network, stage.times)
+        if stage.finer is None:
+            target = x0
+            if self.guidance > 1:
+                target = guided_target(student, x0, x, t, c, self.guidance)
+        else:
+            teacher = guide(self.student(self.old, stage.finer), c)
+            m, s = (torch.tensor(stage.finer)[2 * i + k].to(t) for k in (1, 2))
+            target = jump_target(teacher, x, self.schedule, t, m, s)
+        return distillation_loss(student, x, t, target, c)
+
+
+@checked(
+    teacher=weights_rule,
+    schedule=a_schedule,
+    data=pictures_of("teacher"),
+    settings=instance(DistillSettings, "DistillSettings(…)"),
+    state=state_path,
+    save_seconds=real("[0, inf)"),
+)
+def distill(
+    teacher: nn.Module,
+    schedule: Schedule,
+    data,
+    settings: DistillSettings = DistillSettings(),
+    state: str | Path | None = None,
+    save_seconds: float = 30.0,
+) -> Iterator[Update]:
+    """Distil a teacher, which stays as it is, into a student of settings.steps steps.
+
+    Yields an Update after each update of the weights; the last one's ema is what was
+    asked for. teacher: a network that answers in eps, of which the first stage makes a
+    student in v, with guidance folded in; or a Student, whose steps are halved at once.
+    Each stage starts from its teacher's weights with a new optimiser. data, state,
+    save_seconds: as in train. Raises as train does, and ValueError for steps to which
+    no halving leads.
+    """
+    stages = stages_of(teacher, schedule, settings)
+    pupil, total = Pupil(teacher, schedule, data, settings), stages[-1].end
+    losses = torch.zeros(total, device=next(pupil.network.parameters()).device)
+    made_of = {**asdict(settings), "student_steps": settings.steps, "steps": total}
+    made_of["data"] = fingerprint(data.x, data.c)
+    made_of["schedule"] = fingerprint(schedule.alpha_bar)
+    made_of["start"] = fingerprint(*pupil.old.state_dict().values())
+    about = {
+        "context": list(getattr(data, "names", ())),
+        "image_shape": list(data.x.shape[1:]),
+        "alpha_bar": schedule.alpha_bar.tolist(),
+    }
+    keeper = Keeper(state, pupil.live(losses), made_of, save_seconds, about)
+
+    def loop() -> Iterator[Update]:
+        with keeper:
+            for step in range(keeper.done, total):
+                stage = next(one for one in stages if step < one.end)
+                made = pupil.student(pupil.average.module, stage.times)
+                about["student"] = {"times": made.times, "guidance": made.guidance}
+                with keeper.update():
+                    losses[step] = advance(pupil, stage, data, step)
+                yield Update(step + 1, losses[: step + 1], keeper.seconds, made)
+
+    return loop()
+
+
+def advance(pupil: Pupil, stage: Stage, data, step: int) -> Tensor:
+    """Make update step, the first of a stage after its beginning; gives the loss."""
+    if step == stage.start > 0:
+        pupil.begin()
+    settings, device = pupil.settings, next(pupil.network.parameters()).device
+    pupil.network.train()
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
+        loss = pupil.loss(stage, data, step)
+    steps = stage.end - stage.start
+    rate = learning_rate(step - stage.start, steps, stage.peak, settings.warmup)
+    train_step(pupil.network, pupil.average, pupil.optimiser, loss, rate)
+    return loss.detach()

@@ -26,6 +26,7 @@ from .support.rules import (
     generators,
     interval_rule,
     level_after,
+    level_before,
     no_zeros,
     noise_of_step,
     noisy_images,
@@ -151,23 +152,23 @@ def ddpm(
     x=tensor(),
     eps=shaped_as("x"),
     eta=eta_rule,
-    ab_t=real("(0, 1]"),
+    ab_t=level_before,
     ab_s=level_after,
     noise=noise_of_step,
 )
 def ddim_step(
     x: Tensor,
     eps: Tensor,
-    ab_t: float,
-    ab_s: float,
+    ab_t: float | Tensor,
+    ab_s: float | Tensor,
     eta: float | str = 0.0,
     noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One DDIM step from time t to any time s: gives (x_s, guess of x_0).
 
-    x, eps, noise: (B,C,H,W); ab_t, ab_s: alpha_bar at the two times. eta: 0 is
-    deterministic, 1 has DDPM's posterior variance, "sigma-hat" is the mean of eta = 1
-    with the larger noise of DDIM app. D.3 (none in the step to s = 0).
+    x, eps, noise: (B,C,H,W); ab_t, ab_s: alpha_bar at the two times, with eta = 0 also
+    (B,1,1,1). eta: 0 is deterministic, 1 has DDPM's posterior variance, "sigma-hat" is
+    the mean of eta = 1 with the larger noise of DDIM app. D.3 (none in the step to 0).
     Raises ValueError for an eta outside [0, 1], alpha_bars outside (0, 1], and, with an
     eta above 0, where noise is missing or s is not before t.
     Source: DDIM eq. 9 (x0), 12 (x_s) and 16 (σ).

@@ -6,7 +6,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lesson_utils import Checkpoint, ContextUnet, Pictures, Schedule, Settings, train
+from lesson_utils import (
+    Checkpoint,
+    ContextUnet,
+    DistillSettings,
+    Pictures,
+    Schedule,
+    Settings,
+    distill,
+    train,
+)
 
 SCHEDULE = Schedule.linear()
 NAMES = tuple("abcdefghij")
@@ -60,3 +69,11 @@ def small_folder(folder: Path, kind="folders") -> Path:
         for i, image in enumerate(four):
             Image.fromarray(image).save(folder / name / f"{i}.png")
     return folder
+
+
+def small_distillation(teacher=None, data=None, files=None, **settings):
+    """distill of a small model to two steps, in three stages of three updates."""
+    usual = {"steps": 2, "first": 8, "updates": 3, "first_updates": 3, "warmup": 1}
+    settings = DistillSettings(**{**usual, "batch_size": 4} | settings)
+    teacher, data = teacher or small_model(lively=True), data or small_data()
+    return distill(teacher, SCHEDULE, data, settings, **files or {})

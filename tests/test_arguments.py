@@ -39,6 +39,7 @@ DATA, S, NAN = small_data(2), SCHEDULE, float("nan")
 INF = float("inf")
 X, T, C = DATA.x, torch.tensor([0.25, 0.5]), torch.eye(2)
 TIMES = torch.tensor([1, 2])
+LEVELS = torch.tensor([0.5, 0.75]).view(2, 1, 1, 1)
 
 
 def eps_fn(x, t):
@@ -63,6 +64,9 @@ def valid(tmp_path_factory) -> dict[str, partial]:
     model = small_model(lively=True)
     ema, sgd = AveragedModel(model), torch.optim.SGD(model.parameters(), 0.1)
     loss = lu.diffusion_loss(model, S, X, C, generator=torch.Generator())
+    student = lu.Student(model, S)
+    one = dict(updates=1, first_updates=1)
+    halving = lu.DistillSettings(steps=2, first=4, batch_size=2, **one)
     two, short = lu.Settings(steps=2, batch_size=2), lu.Schedule.linear(9)
     sampler = dict(eps_fn=eps_fn, schedule=short, steps=4, spacing="quad")
     step = dict(x=X, eps=X.flip(0), ab_t=0.25)
@@ -99,6 +103,15 @@ def valid(tmp_path_factory) -> dict[str, partial]:
         last=dict(steps=list(lu.ddim(eps_fn, X, S, 2))),
         slerp=dict(a=X, b=X.flip(0), w=0.5),
         invert=dict(sampler, x0=X, refine=1),
+        from_v=dict(x=X, v=X.flip(0), ab_t=0.5),
+        Student=dict(network=model, schedule=S, times=[500, 250, 0], guidance=2.0),
+        jump_target=dict(
+            eps_fn=eps_fn, x=X, schedule=S, t=TIMES + 5, m=TIMES, s=[0, 1]
+        ),
+        guided_target=dict(student=student, x0=X, x=X, t=TIMES, c=C, scale=2.0),
+        distillation_loss=dict(student=student, x=X, t=TIMES, target=X, c=C),
+        DistillSettings=dict(ema_decay=0.5),
+        distill=dict(teacher=model, schedule=S, data=small_data(4), settings=halving),
         load=dict(name_or_path="sprites", device="cpu"),
         save=dict(path=panel, model=model, schedule=S, context=NAMES[:2]),
         parse=dict(prompt="a", names=["a", "b"]),
@@ -410,6 +423,9 @@ CASES = [
     case("guide.c", "finite numbers", Shown(C * NAN, "nan"), Shown(C + INF, "inf")),
     case("ddim.schedule", "a Schedule", SCHEDULE.alpha_bar),
     case("ddim.generator", "one torch.Generator, or a list of 2", 0, THREE),
+    case("ddim_step.ab_t", "(0, 1]", 1.5, 0.0, "a", Shown(LEVELS - 0.5, "0 to 0.25")),
+    case("ddim_step.ab_t", "(2,1,1,1)", Shown(LEVELS[:1].repeat(3, 1, 1, 1), "(3,")),
+    case("ddim_step.ab_t", "with eta = 0.5, a number", Shown(LEVELS, "(2, 1, 1, 1)")),
     case("ddim_step.ab_s", "(0, 1]", 1.5, "a"),
     case("ddim_step.ab_s", "above ab_t", 0.2),
     case("ddim_step.noise", "(2,1,8,8)", None, C),
@@ -423,6 +439,19 @@ CASES = [
     case("slerp.w", "[0, 1]", 1.1, "half", Shown(torch.tensor([0.0, 2.0]), "2.0")),
     case("slerp.w", "(2,)", torch.rand(3), [0.1, 0.2, 0.3]),
     case("slerp.w", "numbers", torch.tensor([0.0, NAN])),
+    # distilling
+    case("from_v.ab_t", "[0, 1]", -0.5, "a", None, Shown(2 * LEVELS, "1 to 1.5")),
+    case("Student.times", "0..500", [250, 0], [500, 500, 0], [500, 250], "ab", 3),
+    case("jump_target.eps_fn", "guide(model)", X, None),
+    case("jump_target.t", "1..500", Shown(0 * TIMES, "[0, 0]"), "a", None),
+    case("jump_target.m", "below those of t", Shown(TIMES + 5, "[6, 7]")),
+    case("jump_target.s", "below those of m", Shown(TIMES, "[1, 2]")),
+    case("guided_target.t", "1..500", Shown(500 + TIMES, "[501, 502]"), 3),
+    case("guided_target.c", "(2,2)", C[:, :1], Shown(C.long(), "int64")),
+    case("distillation_loss.t", "1..500", Shown(0 * TIMES, "[0, 0]"), [1.5, 2.0]),
+    case("distillation_loss.c", "(2,2)", C[:, :1]),
+    case("distill.data", "Pictures(x, c, names)", X, Shown(NO_IMAGES, "x=None")),
+    case("distill.state", "path of a file", 3, "/"),
     # checkpoint
     case("load.name_or_path", "sprites", None, "no-such"),
     case("load.name_or_path", "sprites", Shown("a/b.safetensors", "a/b")),

@@ -21,7 +21,14 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from small import OTHER, SCHEDULE, small_data, small_model, small_run
+from small import (
+    OTHER,
+    SCHEDULE,
+    small_data,
+    small_distillation,
+    small_model,
+    small_run,
+)
 
 from lesson_utils import Schedule, Settings, load, save
 from lesson_utils.cli import main
@@ -43,17 +50,22 @@ def run(state: str, how: str) -> None:
 
     how: "save" after each update, "seldom" only when stopped, "die" while writing its
     second state (no time to clean up), "full" with a disk on which only 1 MB fits, or
-    "plain", with no state.
+    "plain", with no state. "distil-save" and so on: a distillation in three stages.
     """
+    distils, how = how.startswith("distil-"), how.removeprefix("distil-")
     if how == "full":
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
     seconds = 1e9 if how == "seldom" else 0
     files = None if how == "plain" else {"state": state, "save_seconds": seconds}
-    model = small_model()
+    model = small_model(lively=distils)
+    if distils:
+        updates = small_distillation(model, files=files, updates=10, first_updates=10)
+    else:
+        updates = small_run(model, steps=STEPS, files=files)
     try:
-        for update in small_run(model, steps=STEPS, files=files):
+        for update in updates:
             if how == "die" and Path(state).exists():
                 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
             if how != "plain":
@@ -73,7 +85,8 @@ def run(state: str, how: str) -> None:
 
 def serve() -> None:
     torch.set_num_threads(1)
-    small_run(steps=1)  # imports what a first run imports
+    for begun in (small_run(steps=1), small_distillation()):
+        next(begun)  # imports what a first run imports
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -160,6 +173,29 @@ def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
     *_, (word, digest) = server.rest()
     assert word == "end" and digest == expected
     assert [path.name for path in state.parent.iterdir()] == [state.name]
+
+
+def test_a_distillation_that_is_killed_ends_as_one_that_was_not(server, tmp_path):
+    """Bit for bit, though it is killed in each of its three stages and between them."""
+    state = tmp_path / "state.safetensors"
+    server.start("none", "distil-plain")
+    [[_, expected]] = server.rest()
+    draw, told = random.Random(2), 0
+    for wanted in (3, 9, 10, 12, None, 19, 20, None, 25):  # None: while it writes
+        pid = server.start(state, "distil-save" if wanted else "distil-die")
+        while wanted and told < wanted:
+            word, told = server.read()[0], told + 1
+            assert word == "update"
+        time.sleep(draw.random() * 0.02)
+        if wanted:
+            os.kill(pid, signal.SIGKILL)
+        said = server.rest()
+        assert {word for word, _ in said} <= {"update"}  # the run did not end
+        told = read_state(state)[1]["step"]  # whole, at any moment
+    assert 25 <= told < 30
+    server.start(state, "distil-save")
+    *_, (word, digest) = server.rest()
+    assert word == "end" and digest == expected
 
 
 def test_ctrl_c_saves_the_state_after_the_update_and_nothing_is_lost(server, tmp_path):

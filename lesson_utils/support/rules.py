@@ -38,6 +38,7 @@ a_schedule = fit(
     "a Schedule, such as Schedule.linear(),",  # a lesson's own class too
 )
 a_network = something_to_call("ContextUnet(3, 5)")
+a_student = fit(lambda value: hasattr(value, "guesses"), "a Student")
 a_generator = optional(instance(torch.Generator, "a torch.Generator or None"))
 spacing_rule = choice("uniform", "linspace", "quad", "logsnr")
 seed_rule = whole(0, 2**40)
@@ -144,14 +145,22 @@ def about_network(network: object) -> dict[str, object]:
     return known
 
 
-def context_of(name: str, value: object, call: Call) -> Tensor | None:
-    """A context for a model: as many numbers a row as it takes, on its device."""
-    shape = "B model.context_size"
-    c = optional(tensor(shape, span=FINITE))(name, value, call)
-    model = call["model"]
-    weights = model.parameters() if isinstance(model, nn.Module) else ()
-    weight = next((w for w in weights if w.is_floating_point()), None)
-    return c if c is None or weight is None else c.to(weight)
+@dataclass(frozen=True)
+class context_for:
+    """A context (B,K) or None for a model, as many numbers a row as it takes, there."""
+
+    model: str
+
+    def __call__(self, name, value, call) -> Tensor | None:
+        shape = f"B {self.model}.context_size"
+        c = optional(tensor(shape, span=FINITE))(name, value, call)
+        model = call[self.model]
+        weights = model.parameters() if isinstance(model, nn.Module) else ()
+        weight = next((w for w in weights if w.is_floating_point()), None)
+        return c if c is None or weight is None else c.to(weight)
+
+
+context_of = context_for("model")
 
 
 def images_to_noise(name: str, value: object, call: Call) -> Tensor:
@@ -226,10 +235,34 @@ def generators(name: str, value: object, call: Call) -> object:
     return value
 
 
-def level_after(name: str, value: object, call: Call) -> float:
+@dataclass(frozen=True)
+class level_rule:
+    """alpha_bar in a span: a number, or (B,1,1,1) with one for each of the images x."""
+
+    span: str
+
+    def __call__(self, name, value, call) -> float | Tensor:
+        if not isinstance(value, Tensor) or value.ndim != 4:
+            return real(self.span)(name, value, call)
+        shape = f"{len(call['x'])} 1 1 1"
+        words = f"numbers in {self.span}"
+        return tensor(shape, like="x", span=self.span, words=words)(name, value, call)
+
+
+def level_before(name: str, value: object, call: Call) -> float | Tensor:
+    """alpha_bar at t, one number for all where η is not 0."""
+    ab_t = level_rule("(0, 1]")(name, value, call)
+    if isinstance(ab_t, Tensor) and call["eta"] != 0:
+        refuse(name, f"with eta = {call['eta']!r}, a number", value)
+    return ab_t
+
+
+def level_after(name: str, value: object, call: Call) -> float | Tensor:
     """alpha_bar at s, which with an η above 0 lies before t."""
+    if call["eta"] == 0:
+        return level_rule("(0, 1]")(name, value, call)
     ab_s, ab_t, eta = real("(0, 1]")(name, value, call), call["ab_t"], call["eta"]
-    if eta != 0 and not ab_t < ab_s:
+    if not ab_t < ab_s:
         refuse(name, f"with eta = {eta!r}, a number above ab_t = {ab_t}", value)
     return ab_s
 
@@ -309,19 +342,68 @@ def sizes_rule(name: str, value: object, call: Call) -> list[int]:
     return [whole(1)(name, size, call) for size in value]
 
 
-def times_of(name: str, value: object, call: Call) -> Tensor:
-    """The times (B,) int64 in 0..T of the images x0; whole numbers of any type do."""
-    T, n = call["self"].T, len(call["x0"])
-    needed = f"an int64 tensor ({n},) of times in 0..{T}"
-    times = value
-    if not isinstance(value, Tensor) or value.dtype != torch.int64:
-        row = numbers(name, value, needed)
-        times = row.long()
-        if not torch.equal(times.double(), row):
-            refuse(name, needed, row.tolist())
-    if times.shape != (n,) or times.min() < 0 or times.max() > T:
-        refuse(name, needed, times.tolist() if times.ndim == 1 else value)
-    return times.to(call["x0"].device)
+@dataclass(frozen=True)
+class times_rule:
+    """The times (B,) int64 of images; whole numbers of any type do.
+
+    T: the argument that says how many there are; images: the one that holds the images;
+    least: the first time; below: an argument with the times that they all lie below.
+    """
+
+    T: str
+    images: str
+    least: int = 0
+    below: str | None = None
+
+    def __call__(self, name, value, call) -> Tensor:
+        T, n = int(call.find(self.T)), len(call[self.images])
+        needed = f"an int64 tensor ({n},) of times in {self.least}..{T}"
+        times = value
+        if not isinstance(value, Tensor) or value.dtype != torch.int64:
+            row = numbers(name, value, needed)
+            times = row.long()
+            if not torch.equal(times.double(), row):
+                refuse(name, needed, row.tolist())
+        if times.shape != (n,) or times.min() < self.least or times.max() > T:
+            refuse(name, needed, times.tolist() if times.ndim == 1 else value)
+        times = times.to(call[self.images].device)
+        if self.below and not (times < call[self.below]).all():
+            needed = f"times below those of {self.below}, {call[self.below].tolist()},"
+            refuse(name, needed, times.tolist())
+        return times
+
+
+times_of = times_rule("self.T", "x0")
+
+
+def times_of_student(name: str, value: object, call: Call) -> list[int] | None:
+    """None, or the times T … 0 of a student, of which it is asked for all but the 0."""
+    if value is None:
+        return None
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    return steps_rule("schedule.T")(name, list(value) if listed else [value], call)
+
+
+of_student = {
+    "network": a_network,
+    "schedule": a_schedule,
+    "times": times_of_student,
+    "guidance": real("[0, inf)"),
+}
+
+
+def time_of_student(name: str, value: object, call: Call) -> Tensor:
+    """t/T (B,) at times that the student knows; under torch.compile it is not seen."""
+    t, student = share_of_T(name, value, call), call["self"]
+    T = student.T
+    known = range(1, T + 1) if student.times is None else student.times[:-1]
+    asked = set((t.double() * T).tolist())
+    wrong = [time for time in asked if min(abs(time - k) for k in known) > 0.01]
+    if wrong:
+        said = ", ".join(map(str, known)) if student.times else f"1..{T}"
+        what = f"t/T at a time t that the student knows, {said} of T = {T},"
+        refuse(name, what, [round(time, 2) for time in wrong])
+    return t
 
 
 def input_of(name: str, value: object, call: Call) -> Tensor:
@@ -346,18 +428,26 @@ context_in_loop = tensor(
 )
 
 
-def pictures_for(name: str, value: object, call: Call) -> object:
+@dataclass(frozen=True)
+class pictures_of:
     """Data with images x and contexts c that fit the model to be trained on them."""
-    x, c = getattr(value, "x", None), getattr(value, "c", None)
-    if not isinstance(x, Tensor) or not isinstance(c, Tensor):
-        refuse(name, "Pictures(x, c, names), as dataset() gives,", value)
-    tensor("N model.in_channels H W")(f"{name}.x", x, call)
-    tensor("N model.context_size")(f"{name}.c", c, call)
-    if not x.abs().max() <= 1:
-        refuse(f"{name}.x", "an image with values in [-1, 1]", x.aminmax())
-    if not c.isfinite().all():
-        refuse(f"{name}.c", "contexts of finite numbers", c)
-    return value
+
+    model: str
+
+    def __call__(self, name, value, call) -> object:
+        x, c = getattr(value, "x", None), getattr(value, "c", None)
+        if not isinstance(x, Tensor) or not isinstance(c, Tensor):
+            refuse(name, "Pictures(x, c, names), as dataset() gives,", value)
+        tensor(f"N {self.model}.in_channels H W")(f"{name}.x", x, call)
+        tensor(f"N {self.model}.context_size")(f"{name}.c", c, call)
+        if not x.abs().max() <= 1:
+            refuse(f"{name}.x", "an image with values in [-1, 1]", x.aminmax())
+        if not c.isfinite().all():
+            refuse(f"{name}.c", "contexts of finite numbers", c)
+        return value
+
+
+pictures_for = pictures_of("model")
 
 
 def state_path(name: str, value: object, call: Call) -> Path | None:

@@ -1,0 +1,119 @@
+"""Progressive distillation: one step of a student does what two of its teacher do."""
+
+import torch
+from torch import Tensor, nn
+
+from .sampling import EpsFn, ddim_step
+from .schedule import Schedule
+from .support.checked import checked, real, tensor
+from .support.rules import (
+    a_schedule,
+    a_student,
+    an_eps_fn,
+    context_for,
+    level_rule,
+    noisy_images,
+    of_student,
+    shaped_as,
+    time_of_student,
+    times_rule,
+)
+
+
+@checked(x=tensor(), v=shaped_as("x"), ab_t=level_rule("[0, 1]"))
+def from_v(x: Tensor, v: Tensor, ab_t: float | Tensor) -> tuple[Tensor, Tensor]:
+    """What v = √ab eps - √(1 - ab) x_0 says: the guesses (eps, x_0), each (B,C,H,W).
+
+    x: x_t, (B,C,H,W) as v; ab_t: alpha_bar there, a number or (B,1,1,1) in [0, 1], else
+    ValueError. DDIM's eq. 9 divides by √ab_t, which is 0.006 at t = T; here nothing is
+    divided. Source: Salimans & Ho 2022, §4.
+    """
+    a, b = ab_t**0.5, (1 - ab_t) ** 0.5
+    return b * x + a * v, a * x - b * v
+
+
+@checked(**of_student)
+class Student(nn.Module):
+    """A network that answers in v, as guide and the samplers take it: answering in eps.
+
+    network: (x, t/T, c) -> v; times: T … 0, the only ones that it knows (ValueError at
+    others), None for all; guidance: the scale folded in. guesses gives (eps, x_0).
+    """
+
+    def __init__(self, network: nn.Module, schedule, times=None, guidance=1.0):
+        super().__init__()
+        self.network, self.times, self.guidance = network, times, guidance
+        self.register_buffer("alpha_bar", schedule.alpha_bar, persistent=False)
+
+    T = property(lambda self: len(self.alpha_bar) - 1)
+    in_channels = property(lambda self: self.network.in_channels)
+    context_size = property(lambda self: self.network.context_size)
+
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.guesses(x, t, c)[0]
+
+    @checked(t=time_of_student)
+    def guesses(self, x: Tensor, t: Tensor, c: Tensor | None = None):
+        ab = self.alpha_bar[(t * self.T).round().long()].view(-1, 1, 1, 1)  # (B,1,1,1)
+        return from_v(x, self.network(x, t, c), ab)
+
+
+@checked(
+    eps_fn=an_eps_fn,
+    x=noisy_images,
+    schedule=a_schedule,
+    t=times_rule("schedule.T", "x", least=1),
+    m=times_rule("schedule.T", "x", least=1, below="t"),
+    s=times_rule("schedule.T", "x", below="m"),
+)
+@torch.no_grad()
+def jump_target(eps_fn: EpsFn, x: Tensor, schedule: Schedule, t, m, s) -> Tensor:
+    """The guess of x_0 (B,C,H,W) with which DDIM goes from t to s as by t → m → s.
+
+    eps_fn: the teacher, asked at t and m; x: x_t, (B,C,H,W); t, m, s: times (B,) int64,
+    T >= t > m > s >= 0, ValueError for others. Source: Salimans & Ho 2022, alg. 2.
+    """
+    ab, T = schedule.alpha_bar.to(x).view(-1, 1, 1, 1), schedule.T
+    x_m, _ = ddim_step(x, eps_fn(x, t / T), ab[t], ab[m])
+    x_s, _ = ddim_step(x_m, eps_fn(x_m, m / T), ab[m], ab[s])
+    r = ((1 - ab[s]) / (1 - ab[t])) ** 0.5
+    return (x_s - r * x) / (ab[s] ** 0.5 - r * ab[t] ** 0.5)
+
+
+@checked(
+    student=a_student,
+    x0=noisy_images,
+    x=shaped_as("x0"),
+    t=times_rule("student.T", "x0", least=1),
+    c=context_for("student"),
+    scale=real("[1, inf)"),
+)
+@torch.no_grad()
+def guided_target(student: Student, x0: Tensor, x: Tensor, t, c, scale) -> Tensor:
+    """A target (B,C,H,W) whose mean is what guidance with this scale would guess.
+
+    x: x_t, (B,C,H,W); t: (B,) int64; c: (B,K). Added to x0, a share w of the student's
+    own difference between c and no context teaches it 1/(1 - w) of the true one, which
+    is the scale. ValueError for one below 1. Source: Tang 2025.
+    """
+    _, with_c = student.guesses(x, t / student.T, c)
+    _, without = student.guesses(x, t / student.T, torch.zeros_like(c))
+    return x0 + (1 - 1 / scale) * (with_c - without)
+
+
+@checked(
+    student=a_student,
+    x=noisy_images,
+    t=times_rule("student.T", "x", least=1),
+    target=shaped_as("x"),
+    c=context_for("student"),
+)
+def distillation_loss(student: Student, x: Tensor, t, target, c=None) -> Tensor:
+    """How far the student's guess of x_0 is from a target (B,C,H,W): a scalar Tensor.
+
+    x: x_t, (B,C,H,W), t: (B,) int64; c: (B,K) or None. The weight max(ab/(1 - ab), 1)
+    is max(ab, 1 - ab) for v: no time is lost. Source: Salimans & Ho 2022, eq. 9.
+    """
+    _, x0 = student.guesses(x, t / student.T, c)
+    ab = student.alpha_bar.to(x)[t].view(-1, 1, 1, 1)
+    return ((ab / (1 - ab)).clamp(min=1) * (x0 - target) ** 2).mean()
