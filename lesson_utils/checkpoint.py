@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .distilling import Student
 from .schedule import Schedule
-from .support.checked import checked, refuse
+from .support.checked import checked, choice, refuse
 from .support.device import usable
 from .support.files import (
     BUILT_IN,
@@ -33,16 +34,27 @@ SCHEDULE = "schedule.alpha_bar"  # kept beside the weights, bit for bit
 class Checkpoint(NamedTuple):
     """What load gives: a model, and what its images are.
 
-    model: in eval mode, float32; context: the K class names; image_shape: (C,H,W);
-    meta: the training record (data and its fingerprint, images seen, seconds, machine,
-    loss, …). `dataset(name, like=checkpoint)` gives the data that fits it.
+    model: answers in eps, in eval mode, float32; context: the K class names;
+    image_shape: (C,H,W); meta: the training record (data and its fingerprint, images
+    seen, seconds, machine, loss, …). `dataset(name, like=checkpoint)` gives the data
+    that fits it.
     """
 
-    model: ContextUnet
+    model: ContextUnet | Student
     schedule: Schedule
     context: tuple[str, ...]
     image_shape: tuple[int, int, int]
     meta: dict
+
+    @property
+    def times(self) -> list[int] | None:
+        """T … 0, on which alone a student may be sampled; None for other models."""
+        return getattr(self.model, "times", None)
+
+    @property
+    def network(self) -> ContextUnet:
+        """What has the weights: the model, or that which a student asks."""
+        return getattr(self.model, "network", self.model)
 
 
 @checked(schedule=a_schedule)
@@ -51,18 +63,23 @@ def save(
 ) -> None:
     """Write a ContextUnet, its schedule, class names and training record to one file.
 
-    model: also the average that train yields; kept in half precision. context: its K
-    names. image_shape: (C,H,W), None for (C,16,16). meta: whatever JSON can hold. The
-    file appears whole or not at all. Raises ValueError if path does not end in
-    .safetensors, names or shape do not fit the model, prompts cannot tell two names
-    apart, half precision cannot hold a weight, or meta is no JSON.
+    model: also the average that train yields, or a Student, with its times and its
+    guidance; kept in half precision. context: its K names. image_shape: (C,H,W), None
+    for (C,16,16). meta: whatever JSON can hold. The file appears whole or not at all.
+    Raises ValueError if path does not end in .safetensors, names, shape or schedule do
+    not fit the model, prompts cannot tell two names apart, half precision cannot hold a
+    weight, or meta is no JSON.
     """
     if not isinstance(path, str | Path) or Path(path).suffix != ".safetensors":
         refuse("path", "a path that ends in .safetensors", path)
     path = located(path)
+    student = model if isinstance(model, Student) else None
+    if student and not torch.equal(student.alpha_bar.cpu(), schedule.alpha_bar.cpu()):
+        refuse("schedule", "that of the student", schedule.alpha_bar)
+    model = student.network if student else model
     model = model.module if isinstance(model, AveragedModel) else model
     if not isinstance(model, ContextUnet):
-        refuse("model", "a ContextUnet, or the average of one,", model)
+        refuse("model", "a ContextUnet, the average of one, or a Student,", model)
     shape = (model.in_channels, 16, 16) if image_shape is None else image_shape
     names = list(context) if isinstance(context, tuple) else context
     shape = list(shape) if isinstance(shape, tuple) else shape
@@ -84,6 +101,9 @@ def save(
         "image_shape": shape,
         "meta": meta,
     }
+    if student:
+        folded = {"times": student.times, "guidance": student.guidance}
+        record["student"] = {"prediction": "v", **folded}
     write_tensors(path, tensors, record)
 
 
@@ -93,8 +113,9 @@ def load(name_or_path: str | Path, device=None) -> Checkpoint:
     A folder's path stands for what was trained on it: "my/pets" for
     checkpoints/pets-xxxxxx (see `label`). "checkpoints/sprites" is found from any
     working directory. device: where the model goes, None for the CPU, 0 for the first
-    GPU. Raises ValueError if there is no such file or device, or the file is damaged,
-    truncated or foreign.
+    GPU. Of a student the model is a Student, which any sampler runs on its own times:
+    `ddim(guide(model, c), noise, schedule, model.times)`. Raises ValueError if there is
+    no such file or device, or the file is damaged, truncated or foreign.
     """
     device = usable(device)
     path = checkpoint_file(name_or_path)
@@ -107,8 +128,18 @@ def load(name_or_path: str | Path, device=None) -> Checkpoint:
         model = rebuilt(tensors, ContextUnet, **record["architecture"])
         names, shape, meta = record["context"], record["image_shape"], record["meta"]
         check_record(model, names, shape, meta)
+        if "student" in record:
+            model = student_of(model, schedule, **record["student"])
     model.eval().to(device, memory_format=torch.channels_last)  # faster on a CPU
     return Checkpoint(model, schedule, tuple(names), tuple(shape), meta)
+
+
+def student_of(
+    network: ContextUnet, schedule: Schedule, prediction: str, times, guidance: float
+) -> Student:
+    """The student that a record describes; ValueError if it does not make sense."""
+    choice("v")("prediction", prediction)
+    return Student(network, schedule, times, guidance)
 
 
 def checkpoint_file(name_or_path: str | Path) -> Path:

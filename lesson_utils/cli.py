@@ -21,7 +21,8 @@ import torch
 
 from . import data as sources
 from . import gallery, runs, sample_runs, samples
-from .checkpoint import checkpoint_file, load
+from .checkpoint import Checkpoint, checkpoint_file, load
+from .distilling import Student
 from .export import export_diffusers
 from .loop import Settings
 from .quality import card
@@ -253,7 +254,11 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
     experiment = made(Experiment, chosen)
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
-    name = data_of(chosen)
+    name = data_of(chosen, checkpoint)
+    if checkpoint.times:
+        experiment = made(Experiment, chosen, steps=len(checkpoint.times) - 1, eta=0)
+        for cell in experiment.cells():
+            samples.refuse_for_student(checkpoint, cell, "--")
     for steps in experiment.steps:
         whole(1, checkpoint.schedule.T)("--steps", steps)
     if chosen.out and chosen.out.suffix != ".json":
@@ -281,9 +286,15 @@ def run_evaluate(chosen: argparse.Namespace) -> None:
         print(f"FCD, guidance {scale:g}:\n{table(result, guidance=scale)}")
 
 
-def data_of(chosen: argparse.Namespace) -> str:
-    """What the checkpoint was trained on: --dataset, or its own name or folder."""
+def data_of(chosen: argparse.Namespace, checkpoint: Checkpoint) -> str:
+    """What the checkpoint was trained on: --dataset, or its own name or folder.
+
+    Of a student also a built-in data set that its record names.
+    """
     name = chosen.dataset or chosen.checkpoint
+    recorded = str(checkpoint.meta.get("data", "")).partition(",")[0]
+    if chosen.dataset is None and checkpoint.times and recorded in BUILT_IN:
+        return recorded
     known = name in BUILT_IN or located(name).is_dir()
     if chosen.dataset is None and not known:
         refuse("--dataset", "the data that the checkpoint was trained on", None)
@@ -311,7 +322,9 @@ def run_card(chosen: argparse.Namespace) -> None:
     settings = made(card.CardSettings, chosen)
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
-    who = card.subject(chosen.checkpoint, checkpoint, data_of(chosen))
+    if checkpoint.times:
+        refuse("--checkpoint", "no student, which evaluate judges,", chosen.checkpoint)
+    who = card.subject(chosen.checkpoint, checkpoint, data_of(chosen, checkpoint))
     parts = ("table", "guidance", "inversion")
     chosen.keeps.extend(who.file(f"{part}.json") for part in parts)
     card.forget_others(who)
@@ -367,7 +380,7 @@ def info_flags(options: argparse.ArgumentParser) -> None:
 def run_info(chosen: argparse.Namespace) -> None:
     """Say what is in a checkpoint."""
     found = load(chosen.checkpoint)
-    model, schedule = found.model, found.schedule
+    model, schedule = found.network, found.schedule
     about = {
         "images": found.image_shape,
         "classes": found.context or "none",
@@ -375,6 +388,7 @@ def run_info(chosen: argparse.Namespace) -> None:
         "weights": sum(p.numel() for p in model.parameters()),
         "T": schedule.T,
         "left at T": round(float(schedule.alpha_bar[-1].sqrt()), 4),
+        **student_words(found),
         **found.meta,
     }
     if chosen.json:
@@ -387,6 +401,15 @@ def run_info(chosen: argparse.Namespace) -> None:
             given = {k: v for k, v in value.items() if v is not None}
             values = [f"{key} {setting}" for key, setting in given.items()]
         print(f"{name:12} {', '.join(map(str, values))}")
+
+
+def student_words(checkpoint: Checkpoint) -> dict:
+    """What info says of a student alone."""
+    model = checkpoint.model
+    if not isinstance(model, Student):
+        return {}
+    times = "any" if model.times is None else model.times
+    return {"answers in": "v", "times": times, "guidance in": model.guidance}
 
 
 # All of them

@@ -12,9 +12,10 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
+from .distilling import Student
 from .schedule import Schedule
 from .support.bundle import bundled
-from .support.checked import checked, flag, instance, refuse
+from .support.checked import checked, choice, flag, instance, refuse
 from .support.files import located, write_bytes, write_json
 from .support.rules import a_schedule
 
@@ -35,18 +36,21 @@ A ContextUnet. It needs PyTorch and Diffusers.
 - Images: {shape}
 - Training steps T: {T}
 - Classes: {classes}
-
+{student}
 ```python
 from diffusers import DiffusionPipeline
 
 pipe = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)
-images = pipe({prompt}num_inference_steps=20, num_images_per_prompt=4).images
+images = pipe({prompt}num_inference_steps={steps}, num_images_per_prompt=4).images
 ```
+"""
+STUDENT = """\
+- A student: made for {steps} steps, with guidance {guidance:g} in it; it answers in v
 """
 
 
-@checked(schedule=a_schedule)
-def scheduler_config(schedule: Schedule) -> dict:
+@checked(schedule=a_schedule, prediction=choice("epsilon", "v_prediction"))
+def scheduler_config(schedule: Schedule, prediction: str = "epsilon") -> dict:
     """The settings with which a scheduler of Diffusers has this schedule.
 
     So any of them drives a checkpoint, from noise x (B,C,H,W) to images:
@@ -60,15 +64,15 @@ def scheduler_config(schedule: Schedule) -> dict:
                 eps = eps_fn(scheduler.scale_model_input(x, t), shares)
             x = scheduler.step(eps, t, x).prev_sample
 
-    eps_fn: as guide gives it. Their timestep is t - 1; their "trailing" begins at T, as
-    our spacing "uniform" does.
+    eps_fn: as guide gives it; with the prediction "v_prediction" they take v instead.
+    Their timestep is t - 1; their "trailing" begins at T, as our "uniform" does.
     """
     ab = schedule.alpha_bar.double()
     return {
         "_class_name": "DDIMScheduler",  # whose other settings may be left out
         "num_train_timesteps": len(ab) - 1,
         "trained_betas": (1 - ab[1:] / ab[:-1]).tolist(),
-        "prediction_type": "epsilon",
+        "prediction_type": prediction,
         "timestep_spacing": "trailing",
         "steps_offset": 0,
         "set_alpha_to_one": True,
@@ -94,10 +98,12 @@ def export_diffusers(
     start.unlink(missing_ok=True)  # half of an export is none
     for template, place in CODE.items():
         write_bytes(folder / place, bundled(TEMPLATES / f"{template}.txt").encode())
-    weights = safetensors.torch.save(floats(checkpoint.model), {"format": "pt"})
+    weights = safetensors.torch.save(floats(checkpoint.network), {"format": "pt"})
     write_bytes(folder / "unet/diffusion_pytorch_model.safetensors", weights)
     write_json(folder / "unet/config.json", unet_config(checkpoint))
-    settings = scheduler_config(checkpoint.schedule)
+    in_v = isinstance(checkpoint.model, Student)
+    prediction = "v_prediction" if in_v else "epsilon"
+    settings = scheduler_config(checkpoint.schedule, prediction)
     write_json(folder / "scheduler/scheduler_config.json", settings)
     write_bytes(folder / "README.md", card(checkpoint).encode())
     index = {
@@ -129,7 +135,7 @@ def floats(model: nn.Module) -> dict[str, Tensor]:
 
 def unet_config(checkpoint: Checkpoint) -> dict:
     """What rebuilds the network, and says what its images and contexts are."""
-    model = checkpoint.model
+    model = checkpoint.network
     return {
         "_class_name": "ContextUnetModel",
         "in_channels": model.in_channels,
@@ -138,13 +144,21 @@ def unet_config(checkpoint: Checkpoint) -> dict:
         "sample_size": list(checkpoint.image_shape[1:]),
         "class_names": list(checkpoint.context),
         "num_train_timesteps": checkpoint.schedule.T,
+        "times": checkpoint.times,
+        "guidance": getattr(checkpoint.model, "guidance", 1.0),
     }
 
 
 def card(checkpoint: Checkpoint) -> str:
     """What the folder's README says."""
-    names = checkpoint.context
+    names, times = checkpoint.context, checkpoint.times
+    student, steps = "", 20
+    if times:
+        steps = len(times) - 1
+        student = STUDENT.format(steps=steps, guidance=checkpoint.model.guidance)
     return CARD.format(
+        student=student,
+        steps=steps,
         shape="×".join(map(str, checkpoint.image_shape)),
         T=checkpoint.schedule.T,
         classes=", ".join(names) or "none",

@@ -150,6 +150,8 @@ def refuse_to_replace(out: Path, chosen: argparse.Namespace) -> None:
 def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
     """What the flags say to train."""
     start = load(chosen.start, device) if chosen.start else None
+    if start and start.times:
+        refuse("--from", "a model that answers in eps, no student,", chosen.start)
     schedule = start.schedule if start else Schedule.linear()
     reading = asdict(made(sources.Reading, chosen))
     with main_first():  # it may have to be fetched

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from . import data as sources
 from .checkpoint import Checkpoint, check_record, checkpoint_file, load
 from .context import describe, parse
+from .distilling import Student
 from .noise import image_generators, initial_noise
 from .own import OR_SKIP
 from .sampling import Step, ddim, ddpm, guide, invert, slerp
@@ -36,6 +37,7 @@ from .support.checked import (
 from .support.files import BUILT_IN, foreign, located
 from .support.rules import eta_rule, seed_rule, spacing_rule
 from .support.state import holds_state, read_state
+from .support.words import counted
 from .unet import ContextUnet
 
 a_text = instance(str, "a text")
@@ -108,7 +110,7 @@ class SampleSettings:
         int | None,
         optional(whole(1)),
         "default: 20 of ddim, 10 of heun (two evaluations each) or of dpmpp_2m; ddpm "
-        "takes all T",
+        "takes all T, and a student its own",
     ] = None
     eta: Annotated[float | str, eta_rule, "of ddim, in [0, 1] or sigma-hat"] = 0.0
     spacing: Annotated[
@@ -203,8 +205,9 @@ def planned(asked: SampleSettings, checkpoint: Checkpoint, name: str = "") -> Jo
     Raises ValueError, naming a flag, for what makes no sense.
     """
     refuse_together(asked, checkpoint)
-    usual = SAMPLERS[asked.sampler].steps
-    steps = asked.steps or min(usual or checkpoint.schedule.T, checkpoint.schedule.T)
+    steps = asked.steps or usual_steps(asked.sampler, checkpoint)
+    if checkpoint.times:
+        refuse_for_student(checkpoint, replace(asked, steps=steps), "--")
     settings = replace(asked, steps=steps)
     data, n = None, settings.n_samples
     if settings.mode == "interpolate":
@@ -244,6 +247,38 @@ def refuse_together(asked: SampleSettings, checkpoint: Checkpoint) -> None:
     if asked.unconditional and (mode == "reconstruct" or not checkpoint.context):
         what = "an image" if mode == "reconstruct" else "a checkpoint without classes"
         refuse("--unconditional", f"none for {what}", True)
+
+
+def usual_steps(sampler: str, checkpoint: Checkpoint) -> int:
+    """How many steps a sampler takes by default: a student's own, or T at most."""
+    if checkpoint.times:
+        return len(checkpoint.times) - 1
+    T = checkpoint.schedule.T
+    return min(SAMPLERS[sampler].steps or T, T)
+
+
+def refuse_for_student(checkpoint: Checkpoint, how, flag: str = "") -> None:
+    """ValueError for what a student cannot do, or has not learnt.
+
+    how: with steps, spacing, guidance, sampler, and mode if there is one; flag: what
+    stands before their names.
+    """
+    times, folded = checkpoint.times, checkpoint.model.guidance
+    n = len(times) - 1
+    who = f"a student of {counted(n, 'step')}"
+    solvers = [name for name, sampler in SAMPLERS.items() if sampler.steps]
+    if how.sampler not in solvers:
+        refuse(f"{flag}sampler", f"{' or '.join(solvers)} with {who}", how.sampler)
+    if how.steps != n:
+        refuse(f"{flag}steps", f"{n} with {who}", how.steps)
+    if checkpoint.schedule.timesteps(n, how.spacing) != times:
+        refuse(f"{flag}spacing", f"one with the times {times} of {who}", how.spacing)
+    if how.guidance != 1:
+        why = f"1 with {who}, which has guidance {folded:g} in it,"
+        refuse(f"{flag}guidance", why, how.guidance)
+    if getattr(how, "mode", "") == "reconstruct":
+        what = f"sample or interpolate with {who}, which knows the way down alone,"
+        refuse(f"{flag}mode", what, how.mode)
 
 
 def contexts(prompts: Sequence[str], checkpoint: Checkpoint) -> Tensor:
@@ -323,6 +358,8 @@ def from_state(path: Path, ema: bool, device: torch.device) -> Checkpoint:
         check_record(model, about["context"], about["image_shape"], {})
         schedule = Schedule(torch.tensor(about["alpha_bar"]))
         names, shape = tuple(about["context"]), tuple(about["image_shape"])
+        if "student" in about:
+            model = Student(model, schedule, **about["student"])
     model.eval().to(device, memory_format=torch.channels_last)
     return Checkpoint(model, schedule, names, shape, {})
 

@@ -23,7 +23,7 @@ from .checkpoint import Checkpoint, load
 from .context import describe, parse
 from .gif import gif
 from .noise import image_generators, initial_noise
-from .samples import SAMPLERS
+from .samples import SAMPLERS, SampleSettings, refuse_for_student
 from .sampling import Step, ddim, ddpm, guide
 from .solvers import dpmpp_2m, heun
 from .support.checked import checked, whole
@@ -225,16 +225,28 @@ class Playground(ipywidgets.VBox):
 
     def sampler_controls(self, n: int) -> list[ipywidgets.Widget]:
         """How to sample, and how many images."""
+        times = self.checkpoint.times
         most_steps = max(self.checkpoint.schedule.T // 5, 2)
         self.guidance = slider("guidance", 1.0, 6.0, 0.25)
         self.sampler = made(ipywidgets.Dropdown, "sampler", "DDIM", options=[*NAMES])
-        self.steps = slider("steps", 20, most_steps, 1, least=1)
+        own = len(times) - 1 if times else min(20, most_steps)
+        self.steps = slider("steps", own, max(most_steps, own), 1, least=1)
+        self.guidance.disabled = bool(times)  # folded into a student
         self.eta = slider("η (eta)", 0.0, 1.0, 0.05)
         self.count = slider("images", n, max(16, n), 1, least=1)
         controls = [self.guidance, self.sampler, self.steps, self.eta, self.count]
         for control in controls:
             control.observe(self.redraw, "value")
-        return controls
+        return [*self.note_of_student(), *controls]
+
+    def note_of_student(self) -> list[ipywidgets.Widget]:
+        """What is fixed, if the model is a student."""
+        if not self.checkpoint.times:
+            return []
+        steps = counted(len(self.checkpoint.times) - 1, "step")
+        folded = f"guidance {self.checkpoint.model.guidance:g}"
+        words = f"A student: made for {steps}, with {folded} in it."
+        return [ipywidgets.HTML(spoken(words), layout={"margin": "0 0 0 82px"})]
 
     def noise_controls(self) -> list[ipywidgets.Widget]:
         """The seed, a button for another one, and whether each drawing gets its own."""
@@ -403,10 +415,14 @@ class Playground(ipywidgets.VBox):
         fresh = image_generators(n, seed)
         sampler = NAMES[self.sampler.value]
         knows = SAMPLERS[sampler].takes
-        self.steps.disabled = "steps" not in knows
+        times = self.checkpoint.times
+        self.steps.disabled = "steps" not in knows or bool(times)
         self.eta.disabled = "eta" not in knows
         total = self.steps.value if "steps" in knows else schedule.T
         eta = round(self.eta.value, 6)
+        if times:
+            how = SampleSettings(steps=total, guidance=scale, sampler=sampler)
+            refuse_for_student(self.checkpoint, how)
         if sampler == "ddpm":
             steps = ddpm(eps_fn, x, schedule, generator=fresh)
         elif sampler == "ddim":

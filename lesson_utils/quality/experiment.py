@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..checkpoint import Checkpoint
 from ..data import Pictures, same_data
 from ..noise import image_generators, initial_noise
-from ..samples import SAMPLERS
+from ..samples import SAMPLERS, refuse_for_student
 from ..sampling import Step, guide
 from ..support.checked import (
     Call,
@@ -304,6 +304,8 @@ def planned(checkpoint, judge, experiment, path, data, unseen, about) -> Plan:
         refuse("data", "what the checkpoint was trained on", f"{len(data.x)} others")
     for cell in experiment.cells():
         whole(1, checkpoint.schedule.T)("steps", cell.steps)
+        if checkpoint.times:
+            refuse_for_student(checkpoint, cell)
     made_of = {
         "n": n,
         "seed": experiment.seed,

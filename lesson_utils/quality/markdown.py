@@ -32,7 +32,7 @@ def training_record(checkpoint: Checkpoint) -> str:
     weights = sum(w.numel() for w in checkpoint.model.parameters())
     rows = {
         "data": plain(meta.get("data", "not recorded")),
-        "weights": f"{weights:,}, width {checkpoint.model.width}",
+        "weights": f"{weights:,}, width {checkpoint.network.width}",
         "schedule": f"{len(ab) - 1} steps, √alpha_bar[T] = {ab[-1].sqrt():.4f}",
     }
     if {"steps", "images_seen", "settings"} <= set(meta):

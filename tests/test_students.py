@@ -1,0 +1,283 @@
+"""Students as files: what they say of themselves, and who knows them.
+
+Their network here is a small one with random weights: what they draw is no image.
+"""
+
+import json
+import re
+from itertools import islice
+
+import pytest
+import torch
+from small import (
+    SCHEDULE,
+    small_data,
+    small_distillation,
+    small_model,
+)
+
+from lesson_utils import (
+    Schedule,
+    Student,
+    cli,
+    ddim,
+    dpmpp_2m,
+    guide,
+    heun,
+    initial_noise,
+    last,
+    load,
+    playground,
+    save,
+)
+from lesson_utils.cli import main
+from lesson_utils.quality.judge import Judge
+from lesson_utils.quality.metrics import reference
+from lesson_utils.support.files import read_tensors, write_tensors
+
+TIMES = [500, 375, 250, 125, 0]
+NAMES = ("a", "b")
+
+
+@pytest.fixture
+def student():
+    """Its weights as half precision has them."""
+    model = small_model(lively=True).half().float().eval()
+    return Student(model, SCHEDULE, TIMES, 2.0)
+
+
+@pytest.fixture
+def path(student, tmp_path):
+    path = tmp_path / "tiny-4.safetensors"
+    save(path, student, SCHEDULE, NAMES, (1, 8, 8), data="sprites, 40 images")
+    return path
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs a command; gives its status and its last line."""
+
+    def said(command, *words):
+        capsys.readouterr()
+        status = main([command, *map(str, words)])
+        both = capsys.readouterr()
+        return status, (both.out + both.err).strip().splitlines()[-1]
+
+    return said
+
+
+# The file
+
+
+def test_a_student_comes_back_as_what_it_is(student, path):
+    got = load(path)
+    assert isinstance(got.model, Student) and not got.model.training
+    assert got.times == got.model.times == TIMES and got.model.guidance == 2.0
+    assert got.network is got.model.network and got.meta["data"].startswith("sprites")
+    for name, value in student.state_dict().items():
+        assert torch.equal(got.model.state_dict()[name], value)
+    x, c = torch.randn(2, 1, 8, 8), torch.eye(2)
+    for solver in (ddim, heun, dpmpp_2m):
+        ours, theirs = (
+            last(solver(guide(model, c), x, SCHEDULE, TIMES))
+            for model in (student, got.model)
+        )
+        assert torch.allclose(ours, theirs, atol=1e-5)
+        with pytest.raises(ValueError, match="t: .* knows, 500, 375, 250, 125 of"):
+            last(solver(guide(got.model, c), x, got.schedule, 20))
+
+
+def test_the_average_of_a_distillation_is_saved(tmp_path):
+    *_, update = small_distillation()
+    save(tmp_path / "x.safetensors", update.ema, SCHEDULE, NAMES, (1, 8, 8))
+    assert load(tmp_path / "x.safetensors").times == [500, 250, 0]
+
+
+def test_other_checkpoints_are_no_students(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save(path, small_model(), SCHEDULE, NAMES, (1, 8, 8))
+    assert "student" not in read_tensors(path)[1]
+    got = load(path)
+    assert got.times is None and got.network is got.model
+    save(path, Student(small_model(), SCHEDULE), SCHEDULE, NAMES, (1, 8, 8))
+    got = load(path)  # answers in v at any time
+    assert got.times is None and isinstance(got.model, Student)
+    assert last(ddim(got.model, torch.randn(1, 1, 8, 8), SCHEDULE, 3)).shape[0] == 1
+
+
+def test_what_is_no_student_is_refused(student, path, tmp_path):
+    with pytest.raises(ValueError, match="^schedule: that of the student is needed"):
+        save(tmp_path / "x.safetensors", student, Schedule.cosine(), NAMES, (1, 8, 8))
+    with pytest.raises(ValueError, match="^model: a ContextUnet, .* or a Student,"):
+        wrong = Student(torch.nn.ReLU(), SCHEDULE)
+        save(tmp_path / "x.safetensors", wrong, SCHEDULE, NAMES, (1, 8, 8))
+    tensors, record = read_tensors(path)
+    told = record["student"]
+    assert told == {"prediction": "v", "times": TIMES, "guidance": 2.0}
+    for wrong in (
+        told | {"prediction": "x0"},
+        told | {"times": [500, 600, 0]},
+        told | {"times": 4},
+        told | {"guidance": "much"},
+        {"prediction": "v"},
+        [],
+        None,
+    ):
+        write_tensors(path, tensors, record | {"student": wrong})
+        with pytest.raises(ValueError, match="tiny-4.*: not a checkpoint of ours"):
+            load(path)
+
+
+# The commands
+
+REFUSED = {
+    "--steps 20": "--steps: 4 with a student of 4 steps is needed, got 20",
+    "--steps 2": "--steps: 4 with a student of 4 steps is needed, got 2",
+    "--guidance 2": "--guidance: 1 with a student of 4 steps, which has guidance 2 in",
+    "--spacing quad": "--spacing: one with the times [500, 375, 250, 125, 0]",
+}
+SAMPLE = {
+    "--sampler ddpm": "--sampler: ddim or heun or dpmpp_2m with a student of 4 steps",
+    "--mode reconstruct": "--mode: sample or interpolate with a student of 4 steps",
+}
+
+
+def test_sample_takes_a_student_s_own_steps(path, tmp_path, said):
+    small = "--n-samples 4 --batch-size 2 --device cpu --checkpoint".split()
+    for sampler, evaluations in (("ddim", 4), ("heun", 7), ("dpmpp_2m", 4)):
+        folder = tmp_path / sampler
+        where = [*small, path, "--save-dir", folder, "--sampler", sampler]
+        assert said("sample", *where)[0] == 0
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        assert record["evaluations"]["an_image"] == evaluations
+        assert record["settings"]["steps"] == 4
+    for option, why in (REFUSED | SAMPLE).items():
+        where = ["--save-dir", tmp_path / "none", *option.split()]
+        status, line = said("sample", *small, path, *where)
+        assert status == 2 and line.startswith(f"error: {why}"), option
+    assert not (tmp_path / "none").exists()
+
+
+def test_samples_are_those_of_ddim_on_its_times(path, tmp_path, said):
+    import imageio.v3 as iio
+
+    from lesson_utils.viz import pixels
+
+    small = "--n-samples 4 --batch-size 4 --device cpu --prompts a b --checkpoint"
+    assert said("sample", *small.split(), path, "--save-dir", tmp_path / "s")[0] == 0
+    got, c = load(path), torch.eye(2).repeat(2, 1)
+    x = initial_noise(4, (1, 8, 8), 0)
+    x = last(ddim(guide(got.model, c), x, got.schedule, TIMES))
+    for i, still in enumerate(pixels(x)):
+        image = iio.imread(tmp_path / f"s/{i:06}.png")
+        assert (image == still[..., 0]).all()
+
+
+def test_a_state_of_a_distillation_is_sampled_as_the_student_of_its_stage(
+    tmp_path, said
+):
+    state = tmp_path / "state.safetensors"
+    run = small_distillation(files={"state": state, "save_seconds": 0})
+    list(islice(run, 5))
+    run.close()
+    where = ["--save-dir", tmp_path / "s", "--checkpoint", state]
+    small = "--n-samples 2 --batch-size 2 --device cpu".split()
+    assert said("sample", *where, *small)[0] == 0
+    record = json.loads((tmp_path / "s/run.json").read_text(encoding="utf-8"))
+    assert record["settings"]["steps"] == 4
+
+
+def test_evaluate_judges_a_student_at_its_steps(path, tmp_path, said, monkeypatch):
+    data = small_data(40, seed=1)._replace(names=NAMES)
+    judge = Judge(1, NAMES, width=8).eval()
+    judge.real = reference(judge.seen(data.x)[0])
+    for sets in ("SOURCES", "UNSEEN"):
+        monkeypatch.setattr(f"lesson_utils.data.{sets}", {"sprites": lambda: data})
+    monkeypatch.setattr(cli, "judge_for", lambda name, like: judge)
+    out = tmp_path / "r.json"
+    how = ["--checkpoint", path, "--n-samples", 10, "--device", "cpu", "--out", out]
+    assert said("evaluate", *how)[0] == 0  # of the data that its record names
+    [cell] = json.loads(out.read_text(encoding="utf-8"))["cells"]
+    assert (cell["steps"], cell["eta"], cell["evaluations"]) == (4, 0, 4)
+    for option, why in REFUSED.items():
+        status, line = said("evaluate", *how, *option.split())
+        assert status == 2 and line.startswith(f"error: {why}"), option
+
+
+def test_info_says_what_a_student_is(path, capsys):
+    assert main(["info", str(path)]) == 0
+    told = capsys.readouterr().out
+    for line in ("answers in +v", "times +500, 375, 250, 125, 0", "guidance in +2.0"):
+        assert re.search(f"(?m)^{line}$", told)
+    assert main(["info", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["times"] == TIMES
+
+
+def test_commands_that_are_not_for_students_say_so(path, said):
+    status, line = said("card", "--checkpoint", path, "--device", "cpu")
+    assert status == 2 and "--checkpoint: no student, which evaluate judges," in line
+    words = ["--from", path, "--dataset", "sprites", "--device", "cpu", "--steps", 1]
+    status, line = said("train", *words, "--out", path.with_stem("y"))
+    assert status == 2 and "--from: a model that answers in eps, no student," in line
+
+
+# The playground
+
+
+def test_the_playground_of_a_student_has_its_steps_and_no_dial(path):
+    play = playground(path, 2, "cpu")
+    assert play.steps.value == 4 and play.steps.disabled and play.guidance.disabled
+    got, c = load(path), torch.eye(2)[:1].repeat(2, 1)
+    x = initial_noise(2, (1, 8, 8), 0)
+    expected = last(ddim(guide(got.model, c), x, got.schedule, TIMES))
+    assert torch.allclose(play.images, expected, atol=1e-5)
+    assert "4 evaluations" in play.status.value
+    for sampler in ("Heun", "DPM++ 2M", "DDIM"):
+        play.sampler.value = sampler
+        assert 'role="status"' in play.status.value and play.steps.disabled
+    for control, value, why in (
+        (play.sampler, "DDPM", "sampler: ddim or heun or dpmpp_2m with a student"),
+        (play.steps, 5, "steps: 4 with a student of 4 steps is needed, got 5"),
+        (play.guidance, 2.0, "guidance: 1 with a student of 4 steps, which has"),
+    ):
+        usual, control.value = control.value, value
+        assert 'role="alert"' in play.status.value and why in play.status.value
+        control.value = usual
+        assert 'role="status"' in play.status.value
+
+
+# Diffusers
+
+
+@pytest.mark.filterwarnings("ignore:.*__array:DeprecationWarning")
+def test_diffusers_samples_an_exported_student_bit_for_bit(path, tmp_path, monkeypatch):
+    from diffusers import DDIMScheduler, DiffusionPipeline
+    from diffusers.utils import dynamic_modules_utils
+    from diffusers.utils import logging as talk
+
+    home = str(tmp_path / "modules")
+    monkeypatch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", home)
+    talk.disable_progress_bar()
+    folder = tmp_path / "export"
+    assert main(["export", "--checkpoint", str(path), str(folder)]) == 0
+    assert "made for 4 steps" in (folder / "README.md").read_text(encoding="utf-8")
+    pipe = DiffusionPipeline.from_pretrained(str(folder), trust_remote_code=True)
+    pipe.set_progress_bar_config(disable=True)
+    got, c = load(path), torch.eye(2)
+    x = initial_noise(2, (1, 8, 8), 0)
+    ours = last(ddim(guide(got.model, c), x, got.schedule, TIMES))
+    how = {"prompt": ["a", "b"], "latents": x, "output_type": "latent"}
+    assert torch.equal(pipe(**how).images, ours)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    assert torch.allclose(pipe(**how).images, ours, atol=1e-4)
+    for wrong, why in (
+        (
+            {"num_inference_steps": 20},
+            "num_inference_steps: 4 is needed with a stud",
+        ),
+        ({"guidance_scale": 2.0}, "guidance_scale: 1 is needed with a student of 4"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            pipe(**how, **wrong)
+    with pytest.raises(ValueError, match=r"timestep: one of \[499, 374, 249, 124\]"):
+        pipe.unet(x, 250)
