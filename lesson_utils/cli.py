@@ -1,6 +1,7 @@
 """Everything that concerns models, from the command line.
 
     python -m lesson_utils train     train a checkpoint, or go on with it
+    python -m lesson_utils distill   make a student of it, which needs few steps
     python -m lesson_utils sample    write samples as PNGs, as many as you like
     python -m lesson_utils evaluate  judge samples over samplers, steps, η and guidance
     python -m lesson_utils card      measure all that a model card says, and write it
@@ -20,11 +21,11 @@ from pathlib import Path
 import torch
 
 from . import data as sources
-from . import gallery, runs, sample_runs, samples
+from . import distill_runs, gallery, runs, sample_runs, samples
 from .checkpoint import Checkpoint, checkpoint_file, load
 from .distilling import Student
 from .export import export_diffusers
-from .loop import Settings
+from .loop import DistillSettings, Settings
 from .quality import card
 from .quality.experiment import BATCH, Experiment, evaluate
 from .quality.judge import judge_for
@@ -166,6 +167,58 @@ def run_train(chosen: argparse.Namespace) -> None:
             held.enter_context(locked(out))
             runs.refuse_to_replace(out, chosen)
         runs.run(chosen, runs.work_of(chosen, device), out, state)
+
+
+# distill
+
+
+def distill_flags(options: argparse.ArgumentParser) -> None:
+    options.add_argument(
+        "--checkpoint",
+        default="sprites",
+        help="the teacher: a name or a path; a student is halved further",
+    )
+    options.add_argument("--dataset", help="that it was trained on; default: its name")
+    add_settings(options, DistillSettings)
+    options.add_argument(
+        "--minutes",
+        type=float,
+        help="of each stage, in place of the updates: as many as fit",
+    )
+    options.add_argument(
+        "--preview-every",
+        type=number,
+        metavar="N",
+        help="write samples of each class into build/train/, as PNG, each N updates",
+    )
+    text = "default: beside the checkpoint, its name followed by the steps"
+    options.add_argument("--out", type=Path, help=text)
+    options.add_argument(
+        "--overwrite", action="store_true", help="replace a student that is there"
+    )
+    options.add_argument("--state", type=Path, help="default: in build/train/")
+    add_device(options)
+
+
+def run_distill(chosen: argparse.Namespace) -> None:
+    """Make a student that needs few steps, or go on from its last state."""
+    given = [name for name in ("updates", "first_updates") if name in chosen]
+    if given and chosen.minutes is not None:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise ValueError(f"--minutes: not allowed with {flag}; give one of them")
+    asked = made(DistillSettings, chosen)
+    if chosen.preview_every is not None:
+        chosen.preview_every = whole(1)("--preview-every", chosen.preview_every)
+    device = device_of(chosen)
+    teacher = load(chosen.checkpoint, device)
+    name = data_of(chosen, teacher)
+    distill_runs.check(asked, teacher, chosen)
+    out, state = distill_runs.places(chosen, teacher, asked)
+    chosen.keeps.append(state)
+    with locked(out, "distillation"):
+        done, settings = distill_runs.settings_of(chosen, state)
+        work = distill_runs.work_of(chosen, teacher, name, device)
+        distill_runs.run(chosen, work, done, settings, out, state)
 
 
 # sample
@@ -419,6 +472,11 @@ TRAIN_EXAMPLES = """\
   python -m lesson_utils train --dataset my/pets --size 32
   python -m lesson_utils train --from my/pets --minutes 30 --out longer.safetensors
 """
+DISTILL_EXAMPLES = """\
+  python -m lesson_utils distill --checkpoint sprites --steps 4
+  python -m lesson_utils distill --checkpoint sprites-4 --steps 1
+  python -m lesson_utils distill --checkpoint my/pets --steps 4 --guidance 1.5
+"""
 SAMPLE_EXAMPLES = """\
   python -m lesson_utils sample --n-samples 100 --guidance 2 --gif --save-dir samples
   python -m lesson_utils sample --checkpoint mnist --prompts 7 "" --save-dir sevens
@@ -446,6 +504,7 @@ INFO_EXAMPLES = """\
 """
 COMMANDS = {
     "train": (train_flags, run_train, TRAIN_EXAMPLES),
+    "distill": (distill_flags, run_distill, DISTILL_EXAMPLES),
     "sample": (sample_flags, run_sample, SAMPLE_EXAMPLES),
     "evaluate": (evaluate_flags, run_evaluate, EVALUATE_EXAMPLES),
     "card": (card_flags, run_card, CARD_EXAMPLES),

@@ -263,7 +263,9 @@ class Pupil:
         self.old = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = Muon(self.network.parameters(), lr=settings.first_rate)
         average = get_ema_multi_avg_fn(settings.ema_decay)
-        self.average = AveragedModel(self.network, multi_avg_fn=average)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=average, use_buffers=True
+        )
 
     def live(self, losses: Tensor) -> dict[str, Tensor]:
         """All that an update changes, and the teacher."""

@@ -202,12 +202,15 @@ def previewed(updates, every: int | None, folder: Path, work: Work) -> Iterator[
 
 
 def preview(average: torch.nn.Module, work: Work) -> bytes:
-    """A PNG with four samples of each class, of at most 16: DDIM, 20 steps."""
+    """A PNG with four samples of each class, of at most 16: DDIM, 20 steps.
+
+    Those of a student are made in its own steps.
+    """
     names = work.data.names[:16]
     c = torch.eye(work.data.c.shape[1])[: len(names)].repeat_interleave(4, 0)
     noise = initial_noise(len(c) or 8, tuple(work.data.x.shape[1:]))
     eps_fn = guide(average.eval(), c if names else None)
-    steps = min(20, work.schedule.T)
+    steps = getattr(average, "times", None) or min(20, work.schedule.T)
     x = last(ddim(eps_fn, noise.to(work.device), work.schedule, steps))
     prompts = [name for name in names for _ in range(4)] or [""] * len(x)
     file = io.BytesIO()

@@ -82,6 +82,7 @@ def test_help_teaches_by_examples_that_can_be_typed(command, capsys):
 
 SMALLER = {
     "train": "--batch-size 4 --device cpu",
+    "distill": "--batch-size 4 --updates 2 --device cpu",
     "sample": "--n-samples 4 --batch-size 2 --device cpu",
     "evaluate": "--n-samples 10 --device cpu",
     "card": "--inversions 4 --device cpu",

@@ -26,7 +26,16 @@ from PIL import Image
 from small import SCHEDULE, small_model, small_run
 from torch.optim.swa_utils import AveragedModel
 
-from lesson_utils import ResBlock, Schedule, Settings, cli, load, loop, training
+from lesson_utils import (
+    DistillSettings,
+    ResBlock,
+    Schedule,
+    Settings,
+    cli,
+    load,
+    loop,
+    training,
+)
 from lesson_utils.data import Reading
 from lesson_utils.gif import gif
 from lesson_utils.noise import image_generators, initial_noise, noise_like
@@ -202,7 +211,8 @@ def test_mistake_08_nothing_runs_without_a_gpu():
 
 def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
     """`--num_examples` read and ignored; type=bool, for which "False" is true."""
-    kinds = (Settings, Reading, Experiment, CardSettings, SampleSettings)
+    kinds = (Settings, DistillSettings, Reading, Experiment, CardSettings)
+    kinds = (*kinds, SampleSettings)
     settings = {field.name for kind in kinds for field in fields(kind)}
 
     def commands(parser):
@@ -211,9 +221,9 @@ def test_mistake_09_options_that_do_nothing_and_flags_that_are_always_true():
 
     def guard(parser):
         options = [a for each in commands(parser).values() for a in each._actions]
-        read = re.findall(
-            r"chosen\.(\w+)", CODE["cli.py"] + CODE["runs.py"] + CODE["sample_runs.py"]
-        )
+        modules = ("cli", "runs", "sample_runs", "distill_runs")
+        sources = "".join(CODE[f"{module}.py"] for module in modules)
+        read = re.findall(r"chosen\.(\w+)", sources)
         assert len(options) >= 20 and not any(a.type is bool for a in options)
         assert {a.dest for a in options} <= {*settings, *read, "help"}
 
@@ -387,7 +397,7 @@ def test_mistake_18_an_average_that_forgets_buffers(monkeypatch):
     """EMA over parameters alone."""
 
     def guard(average):
-        monkeypatch.setattr(training, "AveragedModel", average)
+        monkeypatch.setattr(loop, "AveragedModel", average)
         model = small_model()
         model.register_buffer("level", torch.zeros(1))
         for update in small_run(model, steps=3, ema_decay=0.5):

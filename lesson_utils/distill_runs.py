@@ -1,0 +1,170 @@
+"""A distillation as the command line asks for it: its teacher, files and record."""
+
+import argparse
+import time
+from contextlib import closing
+from dataclasses import asdict, fields, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from . import data as sources
+from . import runs
+from .checkpoint import Checkpoint, checkpoint_file, save
+from .loop import DistillSettings, Update, distill, stages_of
+from .quality.experiment import digest
+from .support.checked import refuse
+from .support.device import machine
+from .support.files import fingerprint, label_of, located
+from .support.flags import made
+from .support.state import read_state
+from .viz import progress
+
+TRIAL = 8  # updates of a stage, over the last 5 of which one is timed
+
+
+def places(
+    chosen: argparse.Namespace, teacher: Checkpoint, settings: DistillSettings
+) -> tuple[Path, Path]:
+    """Where a student goes, by default beside its teacher; and the state of its run."""
+    file = checkpoint_file(chosen.checkpoint)
+    stem = file.stem
+    if teacher.times:
+        stem = stem.removesuffix(f"-{len(teacher.times) - 1}")
+    out = file.with_stem(f"{stem}-{settings.steps}")
+    out = located(chosen.out, "--out") if chosen.out else out
+    state = runs.STATES / f"{label_of(out, runs.CHECKPOINTS)}.safetensors"
+    state = located(chosen.state, "--state") if chosen.state else state
+    if out.suffix != ".safetensors" or out.resolve() in (state.resolve(), file):
+        what = "a .safetensors file, not --state's and not the checkpoint's,"
+        refuse("--out", what, str(out))
+    if out.exists() and not chosen.overwrite:
+        raise ValueError(
+            f"--out: {out} is there already: a finished run; another one needs another "
+            "--out, or --overwrite to replace it"
+        )
+    return out, state
+
+
+def work_of(
+    chosen: argparse.Namespace, teacher: Checkpoint, name: str, device: torch.device
+) -> runs.Work:
+    """The teacher, and the data of this name, as the teacher's training read them."""
+    data = sources.dataset(name, like=teacher)
+    reading = teacher.meta.get("reading", {})
+    width, called = teacher.network.width, located(name).name
+    how = {"device": device, "compiled": False}
+    return runs.Work(called, data, reading, teacher.schedule, {}, width, teacher, **how)
+
+
+def settings_of(chosen: argparse.Namespace, state: Path) -> tuple[int, DistillSettings]:
+    """How many updates are done already, and the settings: a state has its own."""
+    if not state.exists():
+        return 0, made(DistillSettings, chosen)
+    record = read_state(state)[1]
+    stored = {**record["settings"], "steps": record["settings"].get("student_steps")}
+    if stored["steps"] is None:
+        refuse("--state", "that of a distillation, or none,", str(state))
+    base = {f.name: stored[f.name] for f in fields(DistillSettings) if f.name in stored}
+    print(f"{state}: goes on after update {record['step']:,}")
+    return record["step"], made(DistillSettings, chosen, **base)
+
+
+def check(
+    settings: DistillSettings, teacher: Checkpoint, chosen: argparse.Namespace
+) -> None:
+    """ValueError for flags that have no meaning for this teacher."""
+    try:
+        stages_of(teacher.model, teacher.schedule, settings)
+    except ValueError as problem:
+        raise ValueError(f"--{problem}") from None
+    if not teacher.times:
+        return
+    folded = teacher.model.guidance
+    own = {"guidance": folded, "first": None, "first_updates": None, "first_rate": None}
+    for name, value in own.items():
+        if getattr(chosen, name, value) != value:
+            needed = "none" if value is None else f"{value:g}, or none,"
+            what = f"{needed} with a student as --checkpoint"
+            refuse(f"--{name.replace('_', '-')}", what, getattr(chosen, name))
+
+
+def run(
+    chosen: argparse.Namespace,
+    work: runs.Work,
+    done: int,
+    settings: DistillSettings,
+    out: Path,
+    state: Path,
+) -> None:
+    """Distil, from the last state on, write the student, and forget the state."""
+    teacher, schedule = work.start.model, work.schedule
+    if chosen.minutes is not None and not done:
+        settings = timed(60 * chosen.minutes, work, settings)
+    stages = stages_of(teacher, schedule, settings)
+    steps = " → ".join(str(len(stage.times) - 1) for stage in stages)
+    total = stages[-1].end
+    print(f"{work.name}: students of {steps} steps, {total:,} updates in all")
+    updates = distill(teacher, schedule, work.data, settings, state)
+    folder = runs.STATES / label_of(out, runs.CHECKPOINTS)
+    if chosen.preview_every:
+        print(f"{folder}: samples every {chosen.preview_every:,} updates")
+    with closing(updates):  # an interrupt here ends it too, and its state is saved
+        seen = runs.previewed(updates, chosen.preview_every, folder, work)
+        for update in progress(seen, total - done, f"{work.name} on {work.device}"):
+            last_update = update
+    write_student(out, last_update, work, settings, checkpoint_file(chosen.checkpoint))
+    state.unlink(missing_ok=True)
+
+
+def timed(
+    seconds: float, work: runs.Work, settings: DistillSettings
+) -> DistillSettings:
+    """As many updates in each stage as fit into so many seconds, by a short trial."""
+    if not 0 < seconds < 1e7:
+        refuse("--minutes", "a number above 0", seconds / 60)
+    trial = replace(settings, updates=TRIAL, first_updates=TRIAL)
+    teacher, schedule = work.start.model, work.schedule
+    stages = stages_of(teacher, schedule, trial)[:2]
+    short = distill(teacher, schedule, work.data, trial)
+    times = [time.perf_counter() for _ in islice(short, TRIAL * len(stages))]
+    each = [(times[one.end - 1] - times[one.end - 6]) / 5 for one in stages]
+    first, later = (max(1, round(seconds / spent)) for spent in (each[0], each[-1]))
+    return replace(settings, first_updates=first, updates=later)
+
+
+def write_student(
+    out: Path,
+    update: Update,
+    work: runs.Work,
+    settings: DistillSettings,
+    teacher: Path,
+) -> None:
+    """Save what a distillation gave, with its record, and say so."""
+    data, start = work.data, work.start
+    earlier = start.meta if start.times else {}
+    stages = stages_of(start.model, work.schedule, settings)
+    losses = {}
+    for one in stages:
+        of_stage = update.losses[one.start : one.end]
+        losses[len(one.times) - 1] = round(float(of_stage[-100:].mean()), 6)
+    save(
+        out,
+        update.ema,
+        work.schedule,
+        start.context,
+        tuple(data.x.shape[1:]),
+        data=f"{work.name}, {len(data.x):,} images",
+        machine=machine(work.device),
+        teacher={"file": teacher.name, "checksum": digest(start.model)},
+        fingerprint=fingerprint(data.x, data.c),
+        reading=work.reading,
+        updates=update.step + earlier.get("updates", 0),
+        images_seen=update.step * settings.batch_size + earlier.get("images_seen", 0),
+        seconds=round(update.seconds + earlier.get("seconds", 0)),
+        loss=losses[settings.steps],
+        losses={**earlier.get("losses", {}), **losses},
+        settings=asdict(settings),
+    )
+    print(f"{out}: {out.stat().st_size:,} bytes, loss {losses[settings.steps]:.4f}")
