@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .distilling import Student, distillation_loss, guided_target, jump_target
@@ -30,6 +31,9 @@ from .support.rules import (
 )
 from .support.state import Keeper, live_tensors
 from .training import diffusion_loss, learning_rate, train_step
+from .unet import ContextUnet, time_embedding
+
+LEAST = 0.1  # of √ab, below which a network that is turned to v has to learn
 
 
 class Update(NamedTuple):
@@ -245,6 +249,34 @@ def stages_of(
     return stages[: offered.index(settings.steps) + 1]
 
 
+@torch.no_grad()
+def turn_to_v(
+    network: ContextUnet, schedule: Schedule, times: list[int], c: Tensor
+) -> None:
+    """Let a ContextUnet that answers in eps answer in v at these times, untrained.
+
+    Its answer is own x + (1 + rest) head, and v = (eps - √(1 - ab) x)/√ab is so too, of
+    other own and rest. These two are what its layer mix makes of the time and the
+    context; the layer is solved for them, by least squares, at contexts c (N,K). √ab is
+    held at LEAST, as a division by less would enlarge each error of training as well.
+    """
+    rows, wanted = [], []
+    for t in times[:-1]:
+        ab = float(schedule.alpha_bar[t])
+        a, b = max(ab**0.5, LEAST), (1 - ab) ** 0.5
+        share = torch.full((len(c),), t / schedule.T, device=c.device)
+        emb = network.time(time_embedding(share, network.width))
+        emb = F.silu(emb + network.context(c) if network.context_size else emb)
+        own, rest = network.mix(emb).double().T
+        rows.append(F.pad(emb, (0, 1), value=1.0).double())  # with the bias
+        wanted.append(torch.stack([(own - b) / a, (1 + rest) / a - 1], 1))
+    A, y = torch.cat(rows), torch.cat(wanted)
+    ridge = 1e-9 * torch.eye(A.shape[1]).to(A)  # A may have fewer rows than columns
+    solved = torch.linalg.solve(A.T @ A + ridge, A.T @ y)
+    network.mix.weight.copy_(solved[:-1].T)
+    network.mix.bias.copy_(solved[-1])
+
+
 class Pupil:
     """The parts of a distillation that its updates change, and what does not change.
 
@@ -260,6 +292,11 @@ class Pupil:
             self.guidance = teacher.guidance
         self.schedule, self.settings = schedule, settings
         self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)
+        if not known and isinstance(network, ContextUnet):
+            first = stages_of(teacher, schedule, settings)[0].times
+            some = data.c[: settings.batch_size]
+            c = torch.cat([some, torch.zeros_like(some[:1])])
+            turn_to_v(self.network, schedule, first, c.to(next(network.parameters())))
         self.old = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = Muon(self.network.parameters(), lr=settings.first_rate)
         average = get_ema_multi_avg_fn(settings.ema_decay)
@@ -338,7 +375,7 @@ def distill(
     made_of = {**asdict(settings), "student_steps": settings.steps, "steps": total}
     made_of["data"] = fingerprint(data.x, data.c)
     made_of["schedule"] = fingerprint(schedule.alpha_bar)
-    made_of["start"] = fingerprint(*pupil.old.state_dict().values())
+    made_of["start"] = fingerprint(*teacher.state_dict().values())
     about = {
         "context": list(getattr(data, "names", ())),
         "image_shape": list(data.x.shape[1:]),

@@ -4,6 +4,7 @@ The worlds are those of exact.py: their best denoiser is a formula, so a teacher
 no error of its own, and what a student should answer is known.
 """
 
+import copy
 import gc
 from dataclasses import FrozenInstanceError, asdict
 from itertools import islice, pairwise
@@ -32,7 +33,7 @@ from lesson_utils import (
     jump_target,
     last,
 )
-from lesson_utils.loop import stages_of
+from lesson_utils.loop import LEAST, stages_of, turn_to_v
 from lesson_utils.support.state import read_state
 
 AB = SCHEDULE.alpha_bar.double()
@@ -384,10 +385,12 @@ def test_settings_are_frozen_and_have_their_rules():
 def test_a_student_starts_from_its_teacher_and_the_teacher_stays():
     """With rates of next to nothing, all students are the network that was given."""
     teacher = small_model(lively=True)
-    before = weights(teacher).clone()
+    before, first = weights(teacher).clone(), None
     seen = []
     for update in small_distillation(teacher, first_rate=1e-9, learning_rate=1e-9):
-        assert torch.allclose(weights(update.ema.network), before, atol=1e-6)
+        now = weights(update.ema.network)
+        first = now.clone() if first is None else first
+        assert torch.allclose(now, first, atol=1e-6)
         seen.append((update.step, len(update.ema.times) - 1))
     assert seen == [
         (1, 8),
@@ -400,6 +403,9 @@ def test_a_student_starts_from_its_teacher_and_the_teacher_stays():
         (8, 2),
         (9, 2),
     ]
+    for name, value in teacher.state_dict().items():  # the last layer is turned to v
+        same = torch.allclose(update.ema.network.state_dict()[name], value, atol=1e-6)
+        assert same is not name.startswith("mix."), name
     assert update.losses.shape == (9,) and update.ema.guidance == 2.0
     assert torch.equal(weights(teacher), before)
 
@@ -441,6 +447,24 @@ def test_without_classes_there_is_no_guidance():
     ends = [list(small_distillation(model, data, guidance=w))[-1] for w in (1.0, 3.0)]
     assert [update.ema.guidance for update in ends] == [1.0, 1.0]
     assert torch.equal(*(update.losses for update in ends))
+
+
+@pytest.mark.parametrize("classes", [2, 0])
+def test_a_network_is_turned_to_v_by_its_last_layer(classes):
+    """Untrained, and to the last digits but where √ab is below the least."""
+    model, times = small_model(classes=classes, lively=True), SCHEDULE.timesteps(8)
+    turned = copy.deepcopy(model)
+    c = torch.cat([torch.eye(2), torch.zeros(1, 2)])[:, :classes]
+    turn_to_v(turned, SCHEDULE, times, c)
+    x, held = torch.randn(3, 1, 8, 8), 0
+    for t in times[:-1]:
+        ab, share = float(AB[t]), torch.full((3,), t / 500)
+        a = max(ab**0.5, LEAST)
+        held += a > ab**0.5
+        expected = (model(x, share, c) - (1 - ab) ** 0.5 * x) / a
+        found = turned(x, share, c)
+        assert torch.allclose(found, expected, rtol=1e-3, atol=2e-3), t
+    assert held == 3
 
 
 @pytest.mark.parametrize(("classes", "scale"), [(2, 2.0), (0, 1.0)])
