@@ -175,7 +175,7 @@ def run(name: str, cells: list[Cell], n: int, seed: int, path: Path) -> None:
     worse = CHECKPOINTS / f"{name}-worse.safetensors"
     other = load(worse).model if worse.exists() else None
     judge = judge_for(name, checkpoint)
-    about = {"name": name, "model": digest(checkpoint.model), "machine": machine()}
+    about = {"name": name, "model": digest(checkpoint.model), "machine": machine("cpu")}
     result = {**about, "cells": []}
     if path.exists():
         result = json.loads(path.read_text(encoding="utf-8"))
