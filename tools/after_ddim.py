@@ -138,12 +138,11 @@ def spacing_cells() -> Iterator[Cell]:
 
 def search_cells() -> Iterator[Cell]:
     """Guidance in three ways, of which the best are measured with more samples."""
-    for guidance in (1.5, 2.0, 3.0):
+    for guidance in (1.5, 2.0, 3.0, 5.0):
         yield Cell(guidance=guidance)
         yield Cell(guidance=guidance, worse=True)
-    for low, high in ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.25, 1.0)):
-        for guidance in (2.0, 3.0):
-            yield Cell(guidance=guidance, interval=(low, high))
+        for interval in ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.25, 1.0)):
+            yield Cell(guidance=guidance, interval=interval)
 
 
 def guidance_cells(name: str) -> list[Cell]:
