@@ -52,7 +52,6 @@ WAYS = [
 EVALUATIONS = (4, 6, 8, 10, 15, 20, 50)  # of an image, without guidance
 GUIDED = (4, 8, 12, 16, 20, 40)  # with guidance, where a step costs two
 BANDS = ((0.0, 0.5), (0.15, 0.5), (0.25, 0.75), (0.5, 1.0), (0.25, 1.0))  # in t/T
-BEST = {"sprites": [], "mnist": []}  # of what the search found
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,15 @@ class Cell:
     guidance: float = 1.0
     interval: tuple[float, float] | None = None
     worse: bool = False
+
+
+BEST = {  # of what the search found: an interval, and a scale of autoguidance
+    "sprites": [
+        Cell(guidance=5.0, interval=(0.25, 0.75)),
+        Cell(guidance=3.0, worse=True),
+    ],
+    "mnist": [],
+}
 
 
 class Counted(nn.Module):
