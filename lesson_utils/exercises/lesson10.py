@@ -10,16 +10,16 @@ from .checks import exercise, prediction
 @prediction(
     right="b",
     mistakes={
-        "equal strides in t end with a long step on the hill: look at the last dot of "
-        "their row, from which the last step leads to t = 0": "a",
-        "equal strides in λ are fair to every λ, but the curves are not: half of the "
-        "steps lie where they hardly bend": "c",
+        "it has enough dots on the hill, but look at the last one of its row: there "
+        "the exact world still bends, and one step of DDIM leads to t = 0": "a",
+        "its last step is short, but count its dots where the hill of the exact world "
+        "is high: the other two have more, so its steps there are longer": "c",
     },
 )
 def three_spacings():
-    """a step costs one evaluation wherever it lies, and only those on the hill make the
-    curve more exact. `quad` has most of its steps there. `uniform` has too few behind
-    the top, and `logsnr` has too few on the whole hill."""
+    """`quad` and `uniform` have equally many dots where the hill is high, and `logsnr`
+    has fewer. But `uniform` ends with a long step of DDIM that starts where the curve
+    still bends, and the last step of `quad` is short."""
 
 
 AB = Schedule.linear().alpha_bar.tolist()
@@ -70,6 +70,12 @@ right_step = step_with(lambda h, h_before: h / (2 * h_before))
         "the last line was right: the share of D is 1 - exp(-h)": step_with(
             lambda h, h_before: h / (2 * h_before), expm1
         ),
+        "the last line was right: expm1(-h) is negative, its minus adds D": step_with(
+            lambda h, h_before: h / (2 * h_before), lambda h: expm1(-h)
+        ),
+        "the last line was right: expm1 needs -h, because the noise falls": step_with(
+            lambda h, h_before: h / (2 * h_before), lambda h: -expm1(h)
+        ),
     },
 )  # fmt: skip
 def two_strides(x, x0, x0_before, ab_before, ab_t, ab_s):
@@ -91,6 +97,13 @@ def two_strides(x, x0, x0_before, ab_before, ab_t, ab_s):
         "1 - τ": lambda z, w, tau: z - (1 - tau) * w,
         "x_0 is not 0: put z and w together, so that x_0 cancels": (
             lambda z, w, tau: z / (1 - tau)
+        ),
+        "w has x_0 in it too: you need z, so that x_0 cancels": lambda z, w, tau: -w,
+        "w is x_0 - eps and not eps: you need z, so that x_0 cancels": (
+            lambda z, w, tau: w
+        ),
+        "x_0 is gone, but a factor is too much: put z and w in, see what is left": (
+            lambda z, w, tau: (z - tau * w) / (1 - tau)
         ),
     },
 )
