@@ -286,8 +286,8 @@ def digits(tmp_path_factory):
     """A trained checkpoint, its pipeline, noise, and what many steps make of it."""
     checkpoint = load("mnist")
     pipe = loaded(export_diffusers(checkpoint, tmp_path_factory.mktemp("digits")))
-    x = initial_noise(2, (1, 28, 28))
-    return checkpoint, pipe, x, ours(checkpoint, x, ["seven"] * 2, steps=250)
+    x = initial_noise(8, (1, 28, 28))
+    return checkpoint, pipe, x, ours(checkpoint, x, ["seven"] * 8, steps=250)
 
 
 @pytest.mark.parametrize("steps", [10, 20])
@@ -301,7 +301,7 @@ def test_one_line_swaps_the_scheduler(digits, name, steps, capfd):
     pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
     by_theirs = pipe("seven", None, steps, latents=x, output_type="latent").images
     pipe.scheduler = exact
-    by_ddim = ours(checkpoint, x, ["seven"] * 2, steps=steps)
+    by_ddim = ours(checkpoint, x, ["seven"] * 8, steps=steps)
     assert error(by_theirs, right) < 0.75 * error(by_ddim, right) < 0.06
     assert capfd.readouterr().err == ""  # no setting that it does not know
 

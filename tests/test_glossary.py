@@ -24,6 +24,7 @@ PAGE = (LESSONS / "glossary.md").read_text(encoding="utf-8")
 # has an everyday meaning, or because a derivation has the same letter.
 FORMS = {
     "background": r"\*background\*",
+    "bend": r"\*bend\*",
     "best guess": r"\bbest guess",
     "class average": r"\bclass averages?\b|\baverage of (?:the|its|a) class\b",
     "class seen": r"(?i)\bclass(?: \w+)* (?:is|are|was) seen\b|\bclass seen\b",

@@ -10,7 +10,7 @@ from lesson_utils import Schedule, initial_noise, load
 from lesson_utils.quality import card, inversion
 from lesson_utils.quality.inversion import errors, inversion_table, invert_all
 from lesson_utils.quality.markdown import differences, inverted
-from lesson_utils.quality.report import chart, committed, table
+from lesson_utils.quality.report import chart, committed, solvers_chart, table
 from lesson_utils.support.files import CHECKPOINTS
 
 
@@ -85,6 +85,78 @@ def test_what_is_no_result_is_refused(show, change):
         table({"cells": [record(2, 0.0)]}, "nothing")
     with pytest.raises(ValueError, match="^result: a result of evaluate with seconds"):
         table({"cells": [record(2, 0.0)]}, "seconds", error=True)
+
+
+def solved(solver, evaluations, n=10, height=1.0, **more):
+    """A cell of tools/after_ddim.py."""
+    about = {"solver": solver, "spacing": "uniform", "steps": evaluations, "n": n}
+    how = {"guidance": 1.0, "interval": None, "worse": False}
+    fcd = height / evaluations
+    figures = {"fcd": fcd, "fcd_interval": [fcd / 2, 2 * fcd], "seconds": 1.0}
+    return {**about, **how, "evaluations": evaluations, **figures, **more}
+
+
+def all_solved(**more):
+    return [
+        solved(solver, evaluations, **more)
+        for solver in ("ddim", "heun", "dpmpp_2m", "unipc")
+        for evaluations in (4, 6, 10)
+    ]
+
+
+FULL = {"cells": [record(500, 1.0), record(500, 0.0)], "floor": {"n": 10, "fcd": 0.01}}
+
+
+def test_the_solvers_have_a_chart():
+    cells = all_solved()
+    bare = solvers_chart({"cells": cells})
+    assert bare.startswith(b"\x89PNG") and bare == solvers_chart({"cells": cells[::-1]})
+    assert bare == solvers_chart({"cells": cells}, None)
+    limit = [*cells, solved("ddim", 100)]
+    with_lines = solvers_chart({"cells": limit}, FULL)
+    assert len({bare, solvers_chart({"cells": limit}), with_lines}) == 3
+    logsnr = [solved("ddim", n, spacing="logsnr") for n in (4, 6, 10)]
+    assert solvers_chart({"cells": cells + logsnr}) != bare
+
+
+def test_a_chart_of_solvers_leaves_out_what_cannot_be_compared():
+    """Other numbers of samples, guidance of another kind, and lone dots."""
+    cells = all_solved()
+    bare = solvers_chart({"cells": cells})
+    for more in (
+        {"n": 20},
+        {"guidance": 2.0},
+        {"interval": [0.25, 0.75]},
+        {"worse": True},
+        {"spacing": "quad"},
+    ):
+        assert solvers_chart({"cells": [*cells, solved("ddim", 8, **more)]}) == bare
+    few = {"cells": [cell | {"n": 5} for cell in FULL["cells"]]}
+    few["floor"] = {"n": 5, "fcd": 0.01}
+    assert solvers_chart({"cells": cells}, few) == bare
+    guided = [solved("ddim", n, guidance=2.0, height=2) for n in (4, 8, 16)]
+    both = {"cells": cells + guided}
+    assert solvers_chart(both) == bare != solvers_chart(both, guidance=2.0)
+
+
+def test_what_is_no_result_of_solvers_is_refused():
+    needed = "^result: a result of tools/after_ddim.py"
+    wrong = [
+        {},
+        None,
+        [],
+        "",
+        {"cells": [{}]},
+        {"cells": []},
+        {"cells": [record(2, 0)]},
+    ]
+    wrong += [{"cells": all_solved(fcd="1")}]
+    wrong += [{"cells": [solved("euler", n) for n in (4, 6, 10)]}]
+    for value in wrong:
+        with pytest.raises(ValueError, match=needed):
+            solvers_chart(value)
+    with pytest.raises(ValueError, match=f"{needed}.* at guidance 3"):
+        solvers_chart({"cells": all_solved()}, guidance=3)
 
 
 @pytest.mark.parametrize("what", ["table", "guidance", "inversion"])
@@ -206,7 +278,7 @@ def test_the_model_card_shows_record_and_figures_of_enough_samples(name):
     """Every part of the card is what the committed results give."""
     full, guided = committed(name, "table"), committed(name, "guidance")
     assert guided["n"] >= 2000 and guided["floor"]["n"] == guided["n"]
-    assert full["n"] >= {"sprites": 2000, "mnist": 500}[name]
+    assert full["n"] >= 2000
     assert full["floor"]["n"] == full["n"]
     text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
     who = card.Subject(name, load(name), None, None)

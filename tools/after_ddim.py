@@ -6,7 +6,8 @@ solvers: FCD, class seen and seconds over the evaluations of the network, guided
 counted double, for DDIM, Heun, 2M and the UniPC of Diffusers. guidance: the same and
 the variety for plain guidance, guidance in an interval, and autoguidance, for which
 checkpoints/NAME-worse.safetensors is the worse network. Writes a cell at a time into
-checkpoints/NAME_after_ddim.json; cells that are in it are not measured again.
+checkpoints/NAME_after_ddim.json; cells that are in it, or in the results of `card`, are
+not measured again.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from lesson_utils.data import dataset
 from lesson_utils.export import scheduler_config
 from lesson_utils.quality.experiment import BATCH, digest, figures, in_shares
 from lesson_utils.quality.judge import judge_for
+from lesson_utils.quality.report import committed
 from lesson_utils.sampling import EpsFn
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import BUILT_IN, CHECKPOINTS, write_json
@@ -49,7 +51,7 @@ WAYS = [
 ]
 EVALUATIONS = (4, 6, 8, 10, 15, 20, 50)  # of an image, without guidance
 GUIDED = (4, 8, 12, 16, 20, 40)  # with guidance, where a step costs two
-BEST = {"sprites": [], "mnist": []}  # of what the search found
+BANDS = ((0.0, 0.5), (0.15, 0.5), (0.25, 0.75), (0.5, 1.0), (0.25, 1.0))  # in t/T
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,15 @@ class Cell:
     guidance: float = 1.0
     interval: tuple[float, float] | None = None
     worse: bool = False
+
+
+BEST = {  # of what the search found: an interval, and a scale of autoguidance
+    "sprites": [
+        Cell(guidance=5.0, interval=(0.25, 0.75)),
+        Cell(guidance=3.0, worse=True),
+    ],
+    "mnist": [],
+}
 
 
 class Counted(nn.Module):
@@ -138,12 +149,11 @@ def spacing_cells() -> Iterator[Cell]:
 
 def search_cells() -> Iterator[Cell]:
     """Guidance in three ways, of which the best are measured with more samples."""
-    for guidance in (1.5, 2.0, 3.0):
+    for guidance in (1.5, 2.0, 3.0, 5.0):
         yield Cell(guidance=guidance)
         yield Cell(guidance=guidance, worse=True)
-    for low, high in ((0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.25, 1.0)):
-        for guidance in (2.0, 3.0):
-            yield Cell(guidance=guidance, interval=(low, high))
+        for interval in BANDS:
+            yield Cell(guidance=guidance, interval=interval)
 
 
 def guidance_cells(name: str) -> list[Cell]:
@@ -169,14 +179,31 @@ def key_of(record: dict) -> Cell:
     return Cell(**{**given, "interval": tuple(between) if between else None})
 
 
+def from_card(name: str, model: str) -> list[dict]:
+    """The records of cells that `card` has measured already, of this model."""
+    found = {}
+    for what in ("table", "guidance"):
+        result = committed(name, what)
+        if result is None or result["model"] != model:
+            continue
+        for cell in result["cells"]:
+            if cell["eta"] == 0 and cell.get("spacing", "uniform") == "uniform":
+                how = Cell(steps=cell["steps"], guidance=cell["guidance"])
+                figures = {
+                    key: cell[key] for key in cell if key not in ("eta", "sampler")
+                }
+                found[how] = {**figures, **asdict(how), "seed": result["seed"]}
+    return list(found.values())
+
+
 def run(name: str, cells: list[Cell], n: int, seed: int, path: Path) -> None:
     """Measure the cells that the file at path does not hold, and add them to it."""
     checkpoint, data = load(name), dataset(name)
     worse = CHECKPOINTS / f"{name}-worse.safetensors"
     other = load(worse).model if worse.exists() else None
     judge = judge_for(name, checkpoint)
-    about = {"name": name, "model": digest(checkpoint.model), "machine": machine()}
-    result = {**about, "cells": []}
+    about = {"name": name, "model": digest(checkpoint.model), "machine": machine("cpu")}
+    result = {**about, "cells": from_card(name, about["model"])}
     if path.exists():
         result = json.loads(path.read_text(encoding="utf-8"))
         if result["model"] != about["model"]:

@@ -334,7 +334,7 @@ def bench_drawing(n: int = 20_000, rounds: int = 3) -> list[dict]:
     """Drawing sprites; NumPy's part of it runs on one core."""
     took = in_turns(rounds, draw=lambda: draw_sprites(n, seed=0))
     rate = n / took["draw"]
-    what, unit = "Sprites drawn on one core", "a second"
+    what, unit = "Training sprites made on one core", "a second"
     return [row(what, rate, unit, "at least 10,000", rate >= 10_000, **took)]
 
 

@@ -58,7 +58,7 @@ class Box(NamedTuple):
 
 
 ADD = ["forward process: adds noise"]
-STEPS = "DDPM 500 steps, DDIM 20"
+STEPS = "DDPM 500 steps, DDIM 20, 2M 10"
 ANSWER = ["the network guesses", "the noise in x_t"]
 ASK = ["asks for a class,", "and how strongly"]
 LEARN = ["compares guess and noise,", "updates the weights"]
@@ -70,7 +70,7 @@ BOXES = [
     Box(40, 233, 240, 74, GREEN, ["training", *LEARN], [4]),
     Box(400, 233, 200, 74, BLUE, ["context UNet", *ANSWER], [3]),
     Box(750, 233, 210, 74, PURPLE, ["context, guidance", *ASK], [5]),
-    Box(318, 365, 364, 54, ORANGE, ["sampler: noise to image", STEPS], [2, 6]),
+    Box(318, 365, 364, 54, ORANGE, ["sampler: noise to image", STEPS], [2, 6, 10]),
     Box(318, 494, 364, 38, GREEN, [INVERT], [9]),
     Box(720, 486, 240, 54, PURPLE, ["latent space", CODE], [8]),
     Box(40, 562, 190, 38, GREY, ["speed and quality"], [7]),

@@ -16,6 +16,7 @@ from .lesson6 import clipped, crowded, one_error
 from .lesson7 import fourfold, one_each, resampled
 from .lesson8 import halves, long, slope
 from .lesson9 import random_pixels, upward, wrong_context
+from .lesson10 import from_velocity, three_spacings, two_strides
 from .lesson12 import odd_steps, restart, same_files
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "fourfold", "resampled", "one_each",
     "slope", "long", "halves",
     "wrong_context", "random_pixels", "upward",
+    "three_spacings", "two_strides", "from_velocity",
     "same_files", "odd_steps", "restart",
     "compare",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import mode
 
 from ..support.checked import Call, checked, instance, real, refuse
 from ..support.files import CHECKPOINTS, label
@@ -16,6 +17,7 @@ NO_JUDGE = (
     "distance, the class seen, precision, recall and guidance."
 )
 ABOVE = {"xycoords": ("data", "axes fraction"), "ha": "center"}  # of a chart
+SOLVERS = {"ddim": "DDIM", "heun": "Heun", "dpmpp_2m": "2M", "unipc": "UniPC"}
 
 
 def a_result(name: str, value: object, call: Call) -> dict:
@@ -37,7 +39,8 @@ def a_result(name: str, value: object, call: Call) -> dict:
 def committed(name: str, what: str) -> dict | None:
     """The committed result of a checkpoint of this name, or None if there is none.
 
-    what: "table", "guidance" or "inversion", each as `card` measured it.
+    what: "table", "guidance" or "inversion", each as `card` measured it, or
+    "after_ddim", as tools/after_ddim.py did.
     """
     return result_in(CHECKPOINTS / f"{label(name)}_{what}.json", what)
 
@@ -141,18 +144,113 @@ def chart(result: dict, guidance: float = 1.0) -> bytes:
     return png(figure)
 
 
+def of_solvers(name: str, value: object, call: Call) -> dict:
+    """The rule for a result of tools/after_ddim.py, whose lines are to be shown."""
+    needed = "a result of tools/after_ddim.py with several numbers of evaluations"
+    try:
+        lines = solver_lines(value, call["guidance"])
+        for cell in (cell for line in lines.values() for cell in line):
+            for key in ("fcd", "evaluations", "n"):
+                real(FINITE)(key, cell[key])
+            numbers("fcd_interval", cell["fcd_interval"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        refuse(name, needed, value)
+    if not lines:
+        refuse(name, f"{needed} at guidance {call['guidance']:g}", value)
+    return value
+
+
+def solver_lines(result: dict, guidance: float) -> dict[tuple, list[dict]]:
+    """The cells of plain guidance by (solver, spacing), the evaluations rising.
+
+    Only those of the number of samples that most of them have, as an FCD depends on it,
+    and ways of three cells or more, for a line.
+    """
+    cells = [
+        cell
+        for cell in result["cells"]
+        if cell["guidance"] == guidance and not (cell["interval"] or cell["worse"])
+    ]
+    n = mode(cell["n"] for cell in cells) if cells else 0
+    lines: dict[tuple, list[dict]] = {}
+    for cell in sorted(cells, key=lambda cell: cell["evaluations"]):
+        if cell["n"] == n:
+            lines.setdefault((cell["solver"], cell["spacing"]), []).append(cell)
+    several = {way: line for way, line in lines.items() if len(line) > 2}
+    return {way: several[way] for way in sorted(several, key=rank)}
+
+
+def rank(way: tuple[str, str]) -> tuple:
+    """Where a solver in a spacing stands in a legend."""
+    solver, spacing = way
+    return list(SOLVERS).index(solver), spacing != "uniform", spacing
+
+
+@checked(guidance=real("[0, inf)"), result=of_solvers)
+def solvers_chart(result: dict, *others: dict | None, guidance: float = 1.0) -> bytes:
+    """FCD over network evaluations, a line for each solver, as the bytes of a PNG.
+
+    result: what tools/after_ddim.py wrote. others: results of evaluate, or None. Those
+    of as many samples give the grey lines: DDPM (η = 1 with the most steps, drawn for
+    guidance 1) and the floor. ValueError for what is no such result.
+    """
+    from matplotlib.figure import Figure  # slow to import
+
+    figure = Figure(figsize=(7.5, 4.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set(xscale="log", yscale="log", xlabel="network evaluations for an image")
+    axes.set_ylabel("Fréchet classifier distance (FCD)")
+    lines = solver_lines(result, guidance)
+    for i, ((solver, spacing), line) in enumerate(lines.items()):
+        x = [cell["evaluations"] for cell in line]
+        look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
+        words = SOLVERS[solver] + (f", {spacing}" if spacing != "uniform" else "")
+        axes.errorbar(x, *bars(line), label=words, marker="o", ms=4, **look)
+    [n] = {cell["n"] for line in lines.values() for cell in line}
+    for i, (words, fcd) in enumerate(levels(lines, n, others, guidance).items()):
+        axes.axhline(fcd, color="0.35", lw=1, ls=LINES[i], label=words)
+    plain_numbers(axes)
+    figure.legend(frameon=False, loc="outside right center")
+    return png(figure)
+
+
+def levels(lines: dict, n: int, others: tuple, guidance: float) -> dict[str, float]:
+    """What the horizontal lines of solvers_chart show: {words: FCD of n samples}."""
+    found = {}
+    uniform = lines.get(("ddim", "uniform"), [])
+    if uniform and uniform[-1]["evaluations"] >= 100:
+        found[f"DDIM, {uniform[-1]['steps']} steps"] = uniform[-1]["fcd"]
+    for other in others:
+        if other is None:
+            continue
+        noisy = [c for c in other["cells"] if c["eta"] == 1 and c["n"] == n]
+        noisy = [cell for cell in noisy if cell["guidance"] == guidance]
+        if noisy:
+            most = max(noisy, key=lambda cell: cell["steps"])
+            found[f"DDPM, {most['steps']} steps"] = most["fcd"]
+        if other.get("floor", {}).get("n") == n:
+            found["real images: the floor"] = other["floor"]["fcd"]
+    return found
+
+
 def draw_row(axes, i: int, way: Sampling, row: list[dict]) -> list[tuple]:
     """The line of one way in a chart, the i-th; gives its dots."""
     x = [1000 * cell["seconds"] / cell["n"] for cell in row]
-    y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
-    high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
-    low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
+    y, ends = bars(row)
     look = {"color": COLOURS[i % len(COLOURS)], "ls": LINES[i % len(LINES)]}
     words = f"η = {label_of(way)}" if way.sampler == "ddim" else label_of(way)
-    axes.errorbar(x, y, [low, high], label=words, marker="o", ms=4, **look)
+    axes.errorbar(x, y, ends, label=words, marker="o", ms=4, **look)
     evaluations = [cell_of(cell).evaluations for cell in row]
     steps = [cell["steps"] for cell in row]
     return list(zip(evaluations, y, x, steps, strict=True))
+
+
+def bars(row: list[dict]) -> tuple[list[float], list[list[float]]]:
+    """The FCD of each cell of a row, above 0, and how far its bar goes down and up."""
+    y = [max(cell["fcd"], 1e-9) for cell in row]  # rounding may make it negative
+    high = [cell["fcd_interval"][1] - fcd for cell, fcd in zip(row, y, strict=True)]
+    low = [min(h, 0.9 * fcd) for h, fcd in zip(high, y, strict=True)]
+    return y, [low, high]
 
 
 def plain_numbers(axes) -> None:

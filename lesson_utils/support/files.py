@@ -199,9 +199,10 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def shipped_files(folder: Path = CHECKPOINTS) -> list[Path]:
-    """Where the checkpoints and judges that ship lie."""
-    places = (folder, folder / "judges")
-    return [place / f"{name}.safetensors" for place in places for name in BUILT_IN]
+    """Where what ships lies: checkpoints, the worse ones of lesson 10, and judges."""
+    kinds = ("{}", "{}-worse", "judges/{}")
+    names = [kind.format(name) for kind in kinds for name in BUILT_IN]
+    return [folder / f"{name}.safetensors" for name in names]
 
 
 def write_checksums(folder: Path = CHECKPOINTS) -> None:
