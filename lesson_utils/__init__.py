@@ -13,7 +13,7 @@ from .sampling import EpsFn, Step, clipped, ddim, ddim_step, ddpm, guide, invert
 from .sampling import slerp, within
 from .solvers import dpmpp_2m, heun
 from .exact import Mixture
-from .distilling import Student, distillation_loss, from_v, guided_target, jump_target
+from .distilling import Student, distillation_loss, from_v, jump_target
 from .checkpoint import Checkpoint, load, save
 from .context import describe, parse
 from .data import Pictures, dataset, image_folder, npy_pair
@@ -31,7 +31,7 @@ __all__ = [
     "EpsFn", "Step", "initial_noise", "image_generators", "noise_like",
     "guide", "ddpm", "ddim_step", "clipped", "ddim", "last", "slerp", "invert",
     "heun", "dpmpp_2m", "within",
-    "from_v", "Student", "jump_target", "guided_target", "distillation_loss",
+    "from_v", "Student", "jump_target", "distillation_loss",
     "DistillSettings", "distill",
     "Checkpoint", "load", "save", "best_device",
     "parse", "describe",

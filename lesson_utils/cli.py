@@ -183,7 +183,7 @@ def distill_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--minutes",
         type=float,
-        help="of each stage, in place of the updates: as many as fit",
+        help="of a stage on average, in place of the updates: as many as fit",
     )
     options.add_argument(
         "--preview-every",
@@ -202,10 +202,8 @@ def distill_flags(options: argparse.ArgumentParser) -> None:
 
 def run_distill(chosen: argparse.Namespace) -> None:
     """Make a student that needs few steps, or go on from its last state."""
-    given = [name for name in ("updates", "first_updates") if name in chosen]
-    if given and chosen.minutes is not None:
-        flag = f"--{given[0].replace('_', '-')}"
-        raise ValueError(f"--minutes: not allowed with {flag}; give one of them")
+    if "updates" in chosen and chosen.minutes is not None:
+        raise ValueError("--minutes: not allowed with --updates; give one of them")
     asked = made(DistillSettings, chosen)
     if chosen.preview_every is not None:
         chosen.preview_every = whole(1)("--preview-every", chosen.preview_every)

@@ -82,7 +82,7 @@ def check(
     if not teacher.times:
         return
     folded = teacher.model.guidance
-    own = {"guidance": folded, "first": None, "first_updates": None, "first_rate": None}
+    own = {"guidance": folded, "teacher_steps": None}
     for name, value in own.items():
         if getattr(chosen, name, value) != value:
             needed = "none" if value is None else f"{value:g}, or none,"
@@ -121,17 +121,17 @@ def run(
 def timed(
     seconds: float, work: runs.Work, settings: DistillSettings
 ) -> DistillSettings:
-    """As many updates in each stage as fit into so many seconds, by a short trial."""
+    """As many updates a stage as fit into so many seconds on average, by a trial."""
     if not 0 < seconds < 1e7:
         refuse("--minutes", "a number above 0", seconds / 60)
-    trial = replace(settings, updates=TRIAL, first_updates=TRIAL)
     teacher, schedule = work.start.model, work.schedule
-    stages = stages_of(teacher, schedule, trial)[:2]
+    count = len(stages_of(teacher, schedule, settings))
+    trial = replace(settings, updates=TRIAL)
     short = distill(teacher, schedule, work.data, trial)
-    times = [time.perf_counter() for _ in islice(short, TRIAL * len(stages))]
-    each = [(times[one.end - 1] - times[one.end - 6]) / 5 for one in stages]
-    first, later = (max(1, round(seconds / spent)) for spent in (each[0], each[-1]))
-    return replace(settings, first_updates=first, updates=later)
+    times = [time.perf_counter() for _ in islice(short, TRIAL * min(count, 2))]
+    each = [(times[i + 7] - times[i + 2]) / 5 for i in range(0, len(times), TRIAL)]
+    spent = each[0] + (count - 1) * each[-1]  # by an update in each stage
+    return replace(settings, updates=max(1, round(count * seconds / spent)))
 
 
 def write_student(

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from .sampling import EpsFn, ddim_step
 from .schedule import Schedule
-from .support.checked import checked, real, tensor
+from .support.checked import checked, tensor
 from .support.rules import (
     a_schedule,
     a_student,
@@ -78,27 +78,6 @@ def jump_target(eps_fn: EpsFn, x: Tensor, schedule: Schedule, t, m, s) -> Tensor
     x_s, _ = ddim_step(x_m, eps_fn(x_m, m / T), ab[m], ab[s])
     r = ((1 - ab[s]) / (1 - ab[t])) ** 0.5
     return (x_s - r * x) / (ab[s] ** 0.5 - r * ab[t] ** 0.5)
-
-
-@checked(
-    student=a_student,
-    x0=noisy_images,
-    x=shaped_as("x0"),
-    t=times_rule("student.T", "x0", least=1),
-    c=context_for("student"),
-    scale=real("[1, inf)"),
-)
-@torch.no_grad()
-def guided_target(student: Student, x0: Tensor, x: Tensor, t, c, scale) -> Tensor:
-    """A target (B,C,H,W) whose mean is what guidance with this scale would guess.
-
-    x: x_t, (B,C,H,W); t: (B,) int64; c: (B,K). Added to x0, a share w of the student's
-    own difference between c and no context teaches it 1/(1 - w) of the true one, which
-    is the scale. ValueError for one below 1. Source: Tang 2025.
-    """
-    _, with_c = student.guesses(x, t / student.T, c)
-    _, without = student.guesses(x, t / student.T, torch.zeros_like(c))
-    return x0 + (1 - 1 / scale) * (with_c - without)
 
 
 @checked(

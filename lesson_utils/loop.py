@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .distilling import Student, distillation_loss, guided_target, jump_target
+from .distilling import Student, distillation_loss, jump_target
 from .optimiser import Muon
-from .sampling import guide
+from .sampling import EpsFn, guide
 from .schedule import Schedule
 from .support.checked import checked, flag, instance, optional, real, refuse, whole
 from .support.files import fingerprint
@@ -187,25 +187,24 @@ class DistillSettings:
     steps: Annotated[
         int, whole(1, 512), "evaluations of the last student: 8, 4, 2 or 1 of 16"
     ] = 4
-    first: Annotated[
-        int, whole(1, 512), "steps of the first student, which learns from images"
+    teacher_steps: Annotated[
+        int, whole(1, 512), "steps of the guided checkpoint, halved in the first stage"
     ] = 16
     guidance: Annotated[
-        float, real("[1, inf)"), "the scale that the first student folds in"
+        float, real("[1, inf)"), "the checkpoint's scale, which students have in them"
     ] = 2.0
-    updates: Annotated[
-        int, whole(1, 10**8), "of the weights in each later stage, with a halving"
-    ] = 1500
-    first_updates: Annotated[int, whole(1, 10**8), "in the first stage"] = 3000
+    updates: Annotated[int, whole(1, 10**8), "of the weights in each stage"] = 1500
     batch_size: Annotated[int, whole(1, 10**6), "images an update"] = 64
-    learning_rate: Annotated[float, real("(0, 1)"), "its peak in later stages"] = 5e-4
-    first_rate: Annotated[float, real("(0, 1)"), "its peak in the first stage"] = 2e-3
+    learning_rate: Annotated[float, real("(0, 1)"), "its peak in each stage"] = 1e-3
     warmup: Annotated[int, whole(0), "updates until the peak, in each stage"] = 50
     ema_decay: Annotated[
         float, real("[0, 1)"), "of the averaged weights, which each stage begins anew"
     ] = 0.99
     context_dropout: Annotated[
         float, real("[0, 1]"), "share of images distilled without their context"
+    ] = 0.1
+    context_mixing: Annotated[
+        float, real("[0, 1]"), "share of images with a context between two"
     ] = 0.1
     bfloat16: Annotated[bool, flag, "autocast"] = False
     seed: Annotated[int, seed_rule, "of times and noise"] = 0
@@ -215,15 +214,13 @@ class Stage(NamedTuple):
     """A part of a distillation, which makes one student.
 
     times: T … 0, those of the student; finer: those of its teacher, with twice as many
-    steps, or None for the first student, which learns from images; start, end: the
-    numbers of its first update and of that after its last; peak: the learning rate's.
+    steps; start, end: the numbers of its first update and of that after its last.
     """
 
     times: list[int]
-    finer: list[int] | None
+    finer: list[int]
     start: int
     end: int
-    peak: float
 
 
 def stages_of(
@@ -233,16 +230,12 @@ def stages_of(
 
     ValueError if no halving does.
     """
-    stages, end = [], 0
-    times = getattr(teacher, "times", None)
+    stages, times = [], getattr(teacher, "times", None)
     if times is None:
-        times = schedule.timesteps(min(settings.first, schedule.T))
-        end = settings.first_updates
-        stages.append(Stage(times, None, 0, end, settings.first_rate))
+        times = schedule.timesteps(min(settings.teacher_steps, schedule.T))
     while len(times) % 2:  # an even number of steps: the 0 is none
-        finer, times, start = times, times[::2], end
-        end = start + settings.updates
-        stages.append(Stage(times, finer, start, end, settings.learning_rate))
+        finer, times, start = times, times[::2], len(stages) * settings.updates
+        stages.append(Stage(times, finer, start, start + settings.updates))
     offered = [len(stage.times) - 1 for stage in stages]
     if settings.steps not in offered:
         refuse("steps", " or ".join(map(str, offered)) or "no student", settings.steps)
@@ -277,28 +270,40 @@ def turn_to_v(
     network.mix.bias.copy_(solved[-1])
 
 
+def between(c: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Contexts (B,K), a share of them moved towards that of another image, at random.
+
+    So a student learns what the teacher shows between two classes.
+    """
+    moved = torch.rand(len(c), 1, generator=generator) < share
+    w = torch.rand(len(c), 1, generator=generator) * moved
+    return torch.lerp(c, c.roll(1, 0), w.to(c))
+
+
 class Pupil:
     """The parts of a distillation that its updates change, and what does not change.
 
-    network: answers in v, and learns; old: its teacher in the stage, as it was when the
-    stage began; average: the moving one of the network's weights.
+    teacher: that of the first stage; network: answers in v, and learns; old: as it was
+    when the stage began, its teacher from the second one on; average: the moving one of
+    its weights.
     """
 
     def __init__(self, teacher: nn.Module, schedule: Schedule, data, settings):
         known = isinstance(teacher, Student)
         network = teacher.network if known else teacher
-        self.guidance = settings.guidance if data.c.shape[1] else 1.0
+        self.scale = settings.guidance if data.c.shape[1] else 1.0  # of the teacher
+        self.guidance = self.scale  # of the student
         if known and teacher.times is not None:
-            self.guidance = teacher.guidance
-        self.schedule, self.settings = schedule, settings
+            self.scale, self.guidance = 1.0, teacher.guidance
+        self.teacher, self.schedule, self.settings = teacher, schedule, settings
         self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)
         if not known and isinstance(network, ContextUnet):
-            first = stages_of(teacher, schedule, settings)[0].times
+            times = stages_of(teacher, schedule, settings)[0].times
             some = data.c[: settings.batch_size]
             c = torch.cat([some, torch.zeros_like(some[:1])])
-            turn_to_v(self.network, schedule, first, c.to(next(network.parameters())))
+            turn_to_v(self.network, schedule, times, c.to(next(network.parameters())))
         self.old = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimiser = Muon(self.network.parameters(), lr=settings.first_rate)
+        self.optimiser = Muon(self.network.parameters(), lr=settings.learning_rate)
         average = get_ema_multi_avg_fn(settings.ema_decay)
         self.average = AveragedModel(
             self.network, multi_avg_fn=average, use_buffers=True
@@ -323,25 +328,27 @@ class Pupil:
     def student(self, network: nn.Module, times: list[int]) -> Student:
         return Student(network, self.schedule, times, self.guidance)
 
+    def taught(self, stage: Stage, c: Tensor) -> EpsFn:
+        """The teacher of a stage, with contexts (B,K)."""
+        if stage.start == 0:
+            return guide(self.teacher, c, self.scale)
+        return guide(self.student(self.old, stage.finer), c)
+
     def loss(self, stage: Stage, data, step: int) -> Tensor:
         """That of update step; its randomness comes from seed and step alone."""
         x0, c, generator = drawn(self.network, data, self.settings, step)
         B, S = len(x0), len(stage.times) - 1
         i = (torch.randint(S, (1,), generator=generator) + torch.arange(B) * S // B) % S
-        t = torch.tensor(stage.times)[i].to(x0.device)  # (B,)
-        eps = torch.randn(x0.shape, generator=generator).to(x0)
+        t, m, s = (torch.tensor(stage.finer)[2 * i + k].to(x0.device) for k in range(3))
+        x = self.schedule.add_noise(
+            x0, t, torch.randn(x0.shape, generator=generator).to(x0)
+        )
         keep = torch.rand(B, 1, generator=generator) >= self.settings.context_dropout
-        x, c = self.schedule.add_noise(x0, t, eps), c * keep.to(c)
-        student = self.student(self.network, stage.times)
-        if stage.finer is None:
-            target = x0
-            if self.guidance > 1:
-                target = guided_target(student, x0, x, t, c, self.guidance)
-        else:
-            teacher = guide(self.student(self.old, stage.finer), c)
-            m, s = (torch.tensor(stage.finer)[2 * i + k].to(t) for k in (1, 2))
-            target = jump_target(teacher, x, self.schedule, t, m, s)
-        return distillation_loss(student, x, t, target, c)
+        c = between(c, self.settings.context_mixing, generator) * keep.to(c)
+        target = jump_target(self.taught(stage, c), x, self.schedule, t, m, s)
+        return distillation_loss(
+            self.student(self.network, stage.times), x, t, target, c
+        )
 
 
 @checked(
@@ -363,11 +370,11 @@ def distill(
     """Distil a teacher, which stays as it is, into a student of settings.steps steps.
 
     Yields an Update after each update of the weights; the last one's ema is what was
-    asked for. teacher: a network that answers in eps, of which the first stage makes a
-    student in v, with guidance folded in; or a Student, whose steps are halved at once.
-    Each stage starts from its teacher's weights with a new optimiser. data, state,
-    save_seconds: as in train. Raises as train does, and ValueError for steps to which
-    no halving leads.
+    asked for. teacher: a network that answers in eps, of which, guided, the first stage
+    halves settings.teacher_steps, with a student that answers in v; or a Student, whose
+    steps are halved. Each stage starts from its teacher's weights with a new optimiser.
+    data, state, save_seconds: as in train. Raises as train does, and ValueError for
+    steps to which no halving leads.
     """
     stages = stages_of(teacher, schedule, settings)
     pupil, total = Pupil(teacher, schedule, data, settings), stages[-1].end
@@ -405,6 +412,7 @@ def advance(pupil: Pupil, stage: Stage, data, step: int) -> Tensor:
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
         loss = pupil.loss(stage, data, step)
     steps = stage.end - stage.start
-    rate = learning_rate(step - stage.start, steps, stage.peak, settings.warmup)
+    peak, warmup = settings.learning_rate, settings.warmup
+    rate = learning_rate(step - stage.start, steps, peak, warmup)
     train_step(pupil.network, pupil.average, pupil.optimiser, loss, rate)
     return loss.detach()

@@ -73,7 +73,7 @@ def small_folder(folder: Path, kind="folders") -> Path:
 
 def small_distillation(teacher=None, data=None, files=None, **settings):
     """distill of a small model to two steps, in three stages of three updates."""
-    usual = {"steps": 2, "first": 8, "updates": 3, "first_updates": 3, "warmup": 1}
+    usual = {"steps": 2, "teacher_steps": 16, "updates": 3, "warmup": 1}
     settings = DistillSettings(**{**usual, "batch_size": 4} | settings)
     teacher, data = teacher or small_model(lively=True), data or small_data()
     return distill(teacher, SCHEDULE, data, settings, **files or {})

@@ -65,8 +65,7 @@ def valid(tmp_path_factory) -> dict[str, partial]:
     ema, sgd = AveragedModel(model), torch.optim.SGD(model.parameters(), 0.1)
     loss = lu.diffusion_loss(model, S, X, C, generator=torch.Generator())
     student = lu.Student(model, S)
-    one = dict(updates=1, first_updates=1)
-    halving = lu.DistillSettings(steps=2, first=4, batch_size=2, **one)
+    halving = lu.DistillSettings(steps=2, teacher_steps=4, updates=1, batch_size=2)
     two, short = lu.Settings(steps=2, batch_size=2), lu.Schedule.linear(9)
     sampler = dict(eps_fn=eps_fn, schedule=short, steps=4, spacing="quad")
     step = dict(x=X, eps=X.flip(0), ab_t=0.25)
@@ -108,7 +107,6 @@ def valid(tmp_path_factory) -> dict[str, partial]:
         jump_target=dict(
             eps_fn=eps_fn, x=X, schedule=S, t=TIMES + 5, m=TIMES, s=[0, 1]
         ),
-        guided_target=dict(student=student, x0=X, x=X, t=TIMES, c=C, scale=2.0),
         distillation_loss=dict(student=student, x=X, t=TIMES, target=X, c=C),
         DistillSettings=dict(ema_decay=0.5),
         distill=dict(teacher=model, schedule=S, data=small_data(4), settings=halving),
@@ -446,10 +444,9 @@ CASES = [
     case("jump_target.t", "1..500", Shown(0 * TIMES, "[0, 0]"), "a", None),
     case("jump_target.m", "below those of t", Shown(TIMES + 5, "[6, 7]")),
     case("jump_target.s", "below those of m", Shown(TIMES, "[1, 2]")),
-    case("guided_target.t", "1..500", Shown(500 + TIMES, "[501, 502]"), 3),
-    case("guided_target.c", "(2,2)", C[:, :1], Shown(C.long(), "int64")),
+    case("distillation_loss.t", "1..500", Shown(500 + TIMES, "[501, 502]"), 3),
     case("distillation_loss.t", "1..500", Shown(0 * TIMES, "[0, 0]"), [1.5, 2.0]),
-    case("distillation_loss.c", "(2,2)", C[:, :1]),
+    case("distillation_loss.c", "(2,2)", C[:, :1], Shown(C.long(), "int64")),
     case("distill.data", "Pictures(x, c, names)", X, Shown(NO_IMAGES, "x=None")),
     case("distill.state", "path of a file", 3, "/"),
     # checkpoint

@@ -82,7 +82,7 @@ def test_help_teaches_by_examples_that_can_be_typed(command, capsys):
 
 SMALLER = {
     "train": "--batch-size 4 --device cpu",
-    "distill": "--batch-size 4 --updates 2 --first-updates 2 --device cpu",
+    "distill": "--batch-size 4 --updates 2 --device cpu",
     "sample": "--n-samples 4 --batch-size 2 --device cpu",
     "evaluate": "--n-samples 10 --device cpu",
     "card": "--inversions 4 --device cpu",
@@ -137,8 +137,6 @@ def test_the_examples_of_help_run(shop, capsys):
             smaller = SMALLER.get(command, "")
             if "--again" in arguments:
                 smaller = "--device cpu"
-            if "sprites-4" in arguments:  # a student, which needs no first stage
-                smaller = smaller.replace("--first-updates 2 ", "")
             assert main([*arguments, *smaller.split()]) == 0, example
     written = {path.name for path in shop.iterdir()}
     new = "mine.safetensors longer.safetensors samples samples-again sevens digits mine"

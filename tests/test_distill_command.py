@@ -17,8 +17,8 @@ from lesson_utils.support.files import fingerprint, locked
 from lesson_utils.support.state import read_state
 
 NAMES = [field.name for field in fields(DistillSettings)]
-SHORT = {"first": 8, "updates": 3, "first_updates": 3, "batch_size": 4, "warmup": 1}
-OTHER = DistillSettings(1, 4, 3.0, 2, 4, 5, 1e-3, 1e-4, 7, 0.9, 0.2, True, 1)
+SHORT = {"teacher_steps": 16, "updates": 3, "batch_size": 4, "warmup": 1}
+OTHER = DistillSettings(1, 4, 3.0, 2, 5, 1e-4, 7, 0.9, 0.2, 0.3, True, 1)
 
 
 def flags(**settings) -> list[str]:
@@ -158,10 +158,10 @@ def test_minutes_are_of_each_stage(home, monkeypatch):
     monkeypatch.setattr(
         "lesson_utils.distill_runs.time.perf_counter", lambda: next(clock)
     )
-    words = flags(first=8, batch_size=4, minutes=0.1, device="cpu", steps=4)
-    assert main(["distill", *words]) == 0
-    settings = load("sprites-4").meta["settings"]
-    assert (settings["first_updates"], settings["updates"]) == (6, 6)
+    for steps in (8, 4):  # one stage, or two
+        words = flags(batch_size=4, minutes=0.1, device="cpu", steps=steps)
+        assert main(["distill", *words]) == 0
+        assert load(f"sprites-{steps}").meta["settings"]["updates"] == 6
 
 
 def test_previews_are_in_a_student_s_own_steps_and_change_nothing(home, capsys):
@@ -219,12 +219,11 @@ def test_what_is_wrong_is_said_in_a_line(home, refused):
         (["--preview-every", "0"], "--preview-every: a whole number of 1 or more"),
         (["--device", "gpu"], "device: one of this machine"),
         ([*known, "--steps", "2"], "--steps: 1 is needed, got 2"),
-        ([*known, "--steps", "1"], "--first: none with a student as --checkpoint"),
+        ([*known, "--steps", "1"], "--teacher-steps: none with a student as --checkp"),
     ):
         assert why in refused(*words), words
     for words, why in (
         (["--guidance", "2"], "--guidance: 3, or none, with a student"),
-        (["--first-rate", "0.1"], "--first-rate: none with a student"),
         (["--minutes", "-1"], "--minutes: a number above 0"),
     ):
         assert main(["distill", *given, *words]) == 2, why

@@ -27,20 +27,17 @@ from lesson_utils import (
     dpmpp_2m,
     from_v,
     guide,
-    guided_target,
     heun,
     initial_noise,
     jump_target,
     last,
 )
-from lesson_utils.loop import LEAST, stages_of, turn_to_v
+from lesson_utils.loop import LEAST, Pupil, between, stages_of, turn_to_v
 from lesson_utils.support.state import read_state
 
 AB = SCHEDULE.alpha_bar.double()
 POINTS = torch.tensor([-0.9, 0.2, 0.7]).double().view(3, 1, 1, 1)
 WORLD = Mixture(POINTS, [2, 1, 2], std=0.3)
-KINDS = [Mixture(POINTS[:1], std=0.3), Mixture(POINTS[1:], std=0.3)]  # two classes
-BOTH = Mixture(POINTS, [2, 1, 1], std=0.3)  # as often the one as the other
 
 
 def dots(n, seed=0):
@@ -214,39 +211,6 @@ def test_where_both_steps_are_exact_the_target_is_the_teachers(t, m, s):
     assert torch.allclose(one, flow(x, ab_t, ab_s), atol=1e-9)
 
 
-# Guidance folded in
-
-
-@pytest.mark.parametrize("scale", [1.0, 1.5, 2.0, 4.0])
-def test_the_guided_pair_is_at_rest_under_the_guided_target(scale):
-    """With the best guess of x_0 in the place of x_0, of which it is the mean."""
-    t = torch.tensor([50, 200, 350, 500]).repeat(10)
-    x, c = dots(40), torch.eye(2)[torch.arange(40) % 2]
-    ab = levels(t)
-
-    def plain(x, t, c=None):
-        ab = AB[(t * 500).round().long()]
-        eps = BOTH.eps(x, ab)
-        if c is None:
-            return eps
-        own = torch.where(c[:, :1] > 0, *(kind.eps(x, ab)[:, 0, 0] for kind in KINDS))
-        return torch.where(c.any(1), own[:, 0], eps[:, 0, 0, 0]).view(-1, 1, 1, 1)
-
-    def pair(x, t, c=None):
-        without = plain(x, t, None)
-        return without if c is None else without + scale * (plain(x, t, c) - without)
-
-    true = (x - (1 - ab).sqrt() * plain(x, t / 500, c)) / ab.sqrt()
-    student = Student(InV(pair), SCHEDULE).double()
-    _, guess = student.guesses(x, t / 500, c)
-    target = guided_target(student, true, x, t, c, scale)
-    assert torch.allclose(target, guess, atol=1e-6)
-    if scale > 1:  # the plain one is not: it is moved on
-        unguided = Student(InV(plain), SCHEDULE).double()
-        moved = guided_target(unguided, true, x, t, c, scale)
-        assert (moved - true).abs().max() > 0.05
-
-
 # The loss
 
 
@@ -337,38 +301,41 @@ def weights(module):
 
 
 def test_the_stages_halve_the_steps():
-    teacher, long = small_model(), {"updates": 5, "first_updates": 7}
-    stages = stages_of(teacher, SCHEDULE, DistillSettings(steps=1, first=4, **long))
+    teacher = small_model()
+    stages = stages_of(teacher, SCHEDULE, DistillSettings(1, 8, updates=5))
     assert [len(stage.times) - 1 for stage in stages] == [4, 2, 1]
-    assert [(stage.start, stage.end) for stage in stages] == [(0, 7), (7, 12), (12, 17)]
-    assert stages[0].times == SCHEDULE.timesteps(4) and stages[0].finer is None
-    for finer, stage in pairwise(stages):
-        assert stage.finer == finer.times and stage.times == finer.times[::2]
-    assert stages[0].peak == DistillSettings().first_rate
-    assert {stage.peak for stage in stages[1:]} == {DistillSettings().learning_rate}
+    assert [(stage.start, stage.end) for stage in stages] == [(0, 5), (5, 10), (10, 15)]
+    assert stages[0].finer == SCHEDULE.timesteps(8)
+    for stage in stages:
+        assert stage.times == stage.finer[::2]
+    for one, next_one in pairwise(stages):
+        assert next_one.finer == one.times
     known = Student(teacher, SCHEDULE, TIMES)
     [only] = stages_of(known, SCHEDULE, DistillSettings(steps=2))
     assert only.finer == TIMES and (only.times, only.start) == ([500, 250, 0], 0)
-    [alone] = stages_of(teacher, Schedule.linear(9), DistillSettings(steps=9))
-    assert alone.times == list(range(9, -1, -1))  # no more steps than times
+    [alone] = stages_of(teacher, Schedule.linear(10), DistillSettings(steps=5))
+    assert alone.finer == list(range(10, -1, -1))  # no more steps than times
 
 
 @pytest.mark.parametrize(
-    ("times", "first", "steps", "offered"),
+    ("times", "steps_of_teacher", "steps", "offered"),
     [
-        (None, 16, 3, "16 or 8 or 4 or 2 or 1"),
-        (None, 16, 32, "16 or 8 or 4 or 2 or 1"),
-        (None, 12, 2, "12 or 6 or 3"),
+        (None, 16, 3, "8 or 4 or 2 or 1"),
+        (None, 16, 16, "8 or 4 or 2 or 1"),
+        (None, 12, 2, "6 or 3"),
+        (None, 7, 7, "no student"),
         (TIMES, 16, 4, "2 or 1"),
         (TIMES, 16, 3, "2 or 1"),
         ([500, 0], 16, 1, "no student"),
     ],
 )
-def test_steps_to_which_no_halving_leads_are_refused(times, first, steps, offered):
+def test_steps_to_which_no_halving_leads_are_refused(
+    times, steps_of_teacher, steps, offered
+):
     teacher = small_model()
     teacher = Student(teacher, SCHEDULE, times) if times else teacher
     with pytest.raises(ValueError, match=f"^steps: {offered} is needed, got {steps}$"):
-        small_distillation(teacher, steps=steps, first=first)
+        small_distillation(teacher, steps=steps, teacher_steps=steps_of_teacher)
 
 
 def test_settings_are_frozen_and_have_their_rules():
@@ -387,7 +354,7 @@ def test_a_student_starts_from_its_teacher_and_the_teacher_stays():
     teacher = small_model(lively=True)
     before, first = weights(teacher).clone(), None
     seen = []
-    for update in small_distillation(teacher, first_rate=1e-9, learning_rate=1e-9):
+    for update in small_distillation(teacher, learning_rate=1e-9):
         now = weights(update.ema.network)
         first = now.clone() if first is None else first
         assert torch.allclose(now, first, atol=1e-6)
@@ -441,6 +408,36 @@ def test_a_student_is_distilled_on():
     assert update.ema.guidance == 3.0  # it was folded in when the first was made
 
 
+def test_the_first_teacher_is_the_guided_pair_and_the_next_the_student_before():
+    """What each stage's teacher answers, whichever stage a run begins with."""
+    model, data, c = small_model(lively=True), small_data(), torch.eye(2)
+    settings = DistillSettings(2, 8, guidance=3.0)
+    pupil = Pupil(model, SCHEDULE, data, settings)
+    first, second = stages_of(model, SCHEDULE, settings)
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor([1.0, 0.5])
+    pair = guide(model, c, 3.0)(x, t)
+    assert torch.equal(pupil.taught(first, c)(x, t), pair)
+    student = Student(pupil.old, SCHEDULE, first.times, 3.0)
+    assert torch.equal(pupil.taught(second, c)(x, t), student(x, t, c))
+    pupil = Pupil(student, SCHEDULE, data, settings)
+    [only] = stages_of(student, SCHEDULE, settings)
+    assert torch.equal(pupil.taught(only, c)(x, t), student(x, t, c))
+
+
+def test_some_contexts_are_between_two():
+    """As many as are asked for, on the line to that of another image; none with 0."""
+    c, generator = torch.eye(4).repeat(500, 1), torch.Generator().manual_seed(0)
+    mixed = between(c, 0.25, generator)
+    assert torch.allclose(mixed.sum(1), torch.ones(2000))
+    own, other = (mixed * c).sum(1), (mixed * c.roll(1, 0)).sum(1)
+    assert torch.allclose(own + other, torch.ones(2000))
+    moved = own < 1
+    assert 0.2 < moved.float().mean() < 0.3
+    assert 0.4 < own[moved].mean() < 0.6 and own.min() >= 0
+    assert torch.equal(between(c, 0.0, generator), c)
+    assert between(c[:, :0], 0.5, generator).shape == (2000, 0)
+
+
 def test_without_classes_there_is_no_guidance():
     data = small_data()._replace(c=torch.zeros(40, 0), names=())
     model = small_model(classes=0, lively=True)
@@ -472,13 +469,12 @@ def test_distillation_lowers_the_error(classes, scale):
     """That of each stage on noise that it has not seen; without classes too."""
     data = small_data(200)
     data = data._replace(x=0.2 * data.x + 0.5, c=data.c[:, :classes])
-    more = {"updates": 40, "first_updates": 100, "batch_size": 16, "guidance": scale}
-    rates = {"first_rate": 3e-3, "learning_rate": 1e-3}
+    more = {"updates": 60, "batch_size": 16, "guidance": scale, "teacher_steps": 8}
     model = small_model(classes=classes, lively=True)
-    run = small_distillation(model, data, steps=4, **more, **rates)
+    run = small_distillation(model, data, steps=2, learning_rate=3e-3, **more)
     losses = [float(update.losses[-1]) for update in run]
-    assert sum(losses[80:100]) < 0.3 * sum(losses[:20])
-    assert sum(losses[120:140]) <= 1.05 * sum(losses[100:120])
+    assert sum(losses[40:60]) < 0.3 * sum(losses[:20])
+    assert sum(losses[100:120]) <= 1.05 * sum(losses[60:80])
 
 
 def test_same_seed_same_student_and_global_rng_untouched():
@@ -511,7 +507,7 @@ def test_a_stopped_distillation_goes_on_bit_for_bit(tmp_path, stop, every):
         ("start", {"teacher": small_model(width=32, lively=True)}),
         ("data", {"data": small_data(30)}),
         ("guidance", {"guidance": 3.0}),
-        ("first_rate", {"first_rate": 1e-3}),
+        ("teacher_steps", {"teacher_steps": 8}),
         ("seed", {"seed": 1}),
     ],
 )

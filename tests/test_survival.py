@@ -61,7 +61,7 @@ def run(state: str, how: str) -> None:
     files = None if how == "plain" else {"state": state, "save_seconds": seconds}
     model = small_model(lively=distils)
     if distils:
-        updates = small_distillation(model, files=files, updates=10, first_updates=10)
+        updates = small_distillation(model, files=files, updates=10)
     else:
         updates = small_run(model, steps=STEPS, files=files)
     try:
