@@ -101,7 +101,8 @@ def run(
     """Distil, from the last state on, write the student, and forget the state."""
     teacher, schedule = work.start.model, work.schedule
     if chosen.minutes is not None and not done:
-        settings = timed(60 * chosen.minutes, work, settings)
+        fit = updates_in(60 * chosen.minutes, work, settings)
+        settings = made(DistillSettings, chosen, updates=fit)
     stages = stages_of(teacher, schedule, settings)
     steps = " → ".join(str(len(stage.times) - 1) for stage in stages)
     total = stages[-1].end
@@ -118,10 +119,8 @@ def run(
     state.unlink(missing_ok=True)
 
 
-def timed(
-    seconds: float, work: runs.Work, settings: DistillSettings
-) -> DistillSettings:
-    """As many updates a stage as fit into so many seconds on average, by a trial."""
+def updates_in(seconds: float, work: runs.Work, settings: DistillSettings) -> int:
+    """How many updates a stage fit into so many seconds on average, by a trial."""
     if not 0 < seconds < 1e7:
         refuse("--minutes", "a number above 0", seconds / 60)
     teacher, schedule = work.start.model, work.schedule
@@ -131,7 +130,7 @@ def timed(
     times = [time.perf_counter() for _ in islice(short, TRIAL * min(count, 2))]
     each = [(times[i + 7] - times[i + 2]) / 5 for i in range(0, len(times), TRIAL)]
     spent = each[0] + (count - 1) * each[-1]  # by an update in each stage
-    return replace(settings, updates=max(1, round(count * seconds / spent)))
+    return max(1, round(count * seconds / spent))
 
 
 def write_student(

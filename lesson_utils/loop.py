@@ -50,11 +50,16 @@ class Update(NamedTuple):
     ema: AveragedModel | Student
 
 
-def average_decay(name: str, value: object, call) -> float:
-    """A decay in [0, 1); None: 0.999, or less for a run of under 10,000 updates."""
-    if value is None:
-        return max(0.0, min(0.999, 1 - 10 / call["steps"]))
-    return real("[0, 1)")(name, value, call)
+@dataclass(frozen=True)
+class decay_for:
+    """A decay in [0, 1); None: 0.999, or less for under 10,000 updates."""
+
+    updates: str
+
+    def __call__(self, name: str, value: object, call) -> float:
+        if value is None:
+            return max(0.0, min(0.999, 1 - 10 / call[self.updates]))
+        return real("[0, 1)")(name, value, call)
 
 
 @checked()
@@ -71,7 +76,9 @@ class Settings:
     learning_rate: Annotated[float, real("(0, 1)"), "its peak"] = 3e-3
     warmup: Annotated[int, whole(0), "updates until the peak"] = 100
     ema_decay: Annotated[
-        float | None, average_decay, "of the averaged weights; 0.999, less if short"
+        float | None,
+        decay_for("steps"),
+        "of the averaged weights; 0.999, less if short",
     ] = None
     context_dropout: Annotated[
         float, real("[0, 1]"), "share of images trained without their context"
@@ -198,8 +205,10 @@ class DistillSettings:
     learning_rate: Annotated[float, real("(0, 1)"), "its peak in each stage"] = 1e-3
     warmup: Annotated[int, whole(0), "updates until the peak, in each stage"] = 50
     ema_decay: Annotated[
-        float, real("[0, 1)"), "of the averaged weights, which each stage begins anew"
-    ] = 0.99
+        float | None,
+        decay_for("updates"),
+        "of each stage's averaged weights; 0.999, less if short",
+    ] = None
     context_dropout: Annotated[
         float, real("[0, 1]"), "share of images distilled without their context"
     ] = 0.1
@@ -340,15 +349,13 @@ class Pupil:
         B, S = len(x0), len(stage.times) - 1
         i = (torch.randint(S, (1,), generator=generator) + torch.arange(B) * S // B) % S
         t, m, s = (torch.tensor(stage.finer)[2 * i + k].to(x0.device) for k in range(3))
-        x = self.schedule.add_noise(
-            x0, t, torch.randn(x0.shape, generator=generator).to(x0)
-        )
+        eps = torch.randn(x0.shape, generator=generator).to(x0)
+        x = self.schedule.add_noise(x0, t, eps)
         keep = torch.rand(B, 1, generator=generator) >= self.settings.context_dropout
         c = between(c, self.settings.context_mixing, generator) * keep.to(c)
         target = jump_target(self.taught(stage, c), x, self.schedule, t, m, s)
-        return distillation_loss(
-            self.student(self.network, stage.times), x, t, target, c
-        )
+        student = self.student(self.network, stage.times)
+        return distillation_loss(student, x, t, target, c)
 
 
 @checked(

@@ -344,6 +344,8 @@ def test_settings_are_frozen_and_have_their_rules():
     assert DistillSettings(**asdict(known)) == known
     with pytest.raises(FrozenInstanceError):
         known.steps = 1
+    for updates, decay in ((5, 0.0), (100, 0.9), (10**5, 0.999)):
+        assert DistillSettings(updates=updates).ema_decay == decay
     for name, value in {"steps": 0, "guidance": 0.5, "learning_rate": 1}.items():
         with pytest.raises(ValueError, match=f"^{name}: "):
             DistillSettings(**{name: value})
