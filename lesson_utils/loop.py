@@ -33,8 +33,6 @@ from .support.state import Keeper, live_tensors
 from .training import diffusion_loss, learning_rate, train_step
 from .unet import ContextUnet, time_embedding
 
-LEAST = 0.1  # of √ab, below which a network that is turned to v has to learn
-
 
 class Update(NamedTuple):
     """What train and distill yield after each update of the weights.
@@ -259,13 +257,13 @@ def turn_to_v(
 
     Its answer is own x + (1 + rest) head, and v = (eps - √(1 - ab) x)/√ab is so too, of
     other own and rest. These two are what its layer mix makes of the time and the
-    context; the layer is solved for them, by least squares, at contexts c (N,K). √ab is
-    held at LEAST, as a division by less would enlarge each error of training as well.
+    context; the layer is solved for them, by least squares, at contexts c (N,K). Where
+    √ab is small, a trained network's 1 + rest is as small, so no weight becomes large.
     """
     rows, wanted = [], []
     for t in times[:-1]:
         ab = float(schedule.alpha_bar[t])
-        a, b = max(ab**0.5, LEAST), (1 - ab) ** 0.5
+        a, b = ab**0.5, (1 - ab) ** 0.5
         share = torch.full((len(c),), t / schedule.T, device=c.device)
         emb = network.time(time_embedding(share, network.width))
         emb = F.silu(emb + network.context(c) if network.context_size else emb)

@@ -447,6 +447,7 @@ CASES = [
     case("distillation_loss.t", "1..500", Shown(500 + TIMES, "[501, 502]"), 3),
     case("distillation_loss.t", "1..500", Shown(0 * TIMES, "[0, 0]"), [1.5, 2.0]),
     case("distillation_loss.c", "(2,2)", C[:, :1], Shown(C.long(), "int64")),
+    case("DistillSettings.ema_decay", "[0, 1)", 1.0, "a"),
     case("distill.data", "Pictures(x, c, names)", X, Shown(NO_IMAGES, "x=None")),
     case("distill.state", "path of a file", 3, "/"),
     # checkpoint
