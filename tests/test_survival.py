@@ -131,7 +131,7 @@ def server():
     yield server
     server.process.stdin.close()
     server.process.stdout.close()
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_a_run_killed_twenty_times_ends_as_one_that_was_not(server, tmp_path):
