@@ -17,6 +17,7 @@ from .lesson7 import fourfold, one_each, resampled
 from .lesson8 import halves, long, slope
 from .lesson9 import random_pixels, upward, wrong_context
 from .lesson10 import from_velocity, three_spacings, two_strides
+from .lesson11 import chord, hurry, two_of_four
 from .lesson12 import odd_steps, restart, same_files
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "slope", "long", "halves",
     "wrong_context", "random_pixels", "upward",
     "three_spacings", "two_strides", "from_velocity",
+    "hurry", "two_of_four", "chord",
     "same_files", "odd_steps", "restart",
     "compare",
 ]  # fmt: skip
