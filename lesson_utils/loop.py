@@ -198,9 +198,9 @@ class DistillSettings:
     guidance: Annotated[
         float, real("[1, inf)"), "the checkpoint's scale, which students have in them"
     ] = 2.0
-    updates: Annotated[int, whole(1, 10**8), "of the weights in each stage"] = 1500
+    updates: Annotated[int, whole(1, 10**8), "of the weights in each stage"] = 4600
     batch_size: Annotated[int, whole(1, 10**6), "images an update"] = 64
-    learning_rate: Annotated[float, real("(0, 1)"), "its peak in each stage"] = 1e-3
+    learning_rate: Annotated[float, real("(0, 1)"), "its peak in each stage"] = 7e-4
     warmup: Annotated[int, whole(0), "updates until the peak, in each stage"] = 50
     ema_decay: Annotated[
         float | None,
