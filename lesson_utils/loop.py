@@ -230,6 +230,21 @@ class Stage(NamedTuple):
     end: int
 
 
+def even_times(schedule: Schedule, steps: int) -> list[int]:
+    """The steps + 1 times T … 0 between which √ab grows by equal strides.
+
+    √ab is the share of the image in x_t. With equal strides in t a student would have
+    little to learn near T, and nearly all of it in one step in the middle.
+    """
+    T, share = schedule.T, schedule.alpha_bar.double().sqrt()  # (T+1,)
+    even = torch.linspace(1, float(share[T]), steps + 1, dtype=share.dtype)
+    nearest = (share - even[:, None]).abs().argmin(1).tolist()
+    times = [0]
+    for j in range(1, steps + 1):  # no time twice, and room for those above
+        times.append(min(max(nearest[j], times[-1] + 1), T - steps + j))
+    return times[::-1]
+
+
 def stages_of(
     teacher: nn.Module, schedule: Schedule, settings: DistillSettings
 ) -> list[Stage]:
@@ -239,7 +254,7 @@ def stages_of(
     """
     stages, times = [], getattr(teacher, "times", None)
     if times is None:
-        times = schedule.timesteps(min(settings.teacher_steps, schedule.T))
+        times = even_times(schedule, min(settings.teacher_steps, schedule.T))
     while len(times) % 2:  # an even number of steps: the 0 is none
         finer, times, start = times, times[::2], len(stages) * settings.updates
         stages.append(Stage(times, finer, start, start + settings.updates))

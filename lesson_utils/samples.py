@@ -47,9 +47,10 @@ a_text = instance(str, "a text")
 
 
 class Sampler(NamedTuple):
-    """run: (eps_fn, x, schedule, settings, generators) -> Steps; steps: how many by
-    default, None for all T; takes: the settings of its own that it knows; each: what a
-    step costs in evaluations, but the last one, which always costs one.
+    """run: (eps_fn, x, schedule, steps, settings, generators) -> Steps, with steps a
+    number or the times; steps: how many by default, None for all T; takes: the settings
+    of its own that it knows; each: what a step costs in evaluations, but the last one,
+    which always costs one.
     """
 
     run: Callable[..., Iterator[Step]]
@@ -62,17 +63,17 @@ class Sampler(NamedTuple):
         return self.each * (steps - 1) + 1
 
 
-def by_ddim(eps_fn, x, schedule: Schedule, how, generators):
-    steps, eta, spacing = how.steps, how.eta, how.spacing
+def by_ddim(eps_fn, x, schedule: Schedule, steps, how, generators):
+    eta, spacing = how.eta, how.spacing
     return ddim(eps_fn, x, schedule, steps, eta, spacing, generator=generators)
 
 
-def by_ddpm(eps_fn, x, schedule: Schedule, how, generators):
+def by_ddpm(eps_fn, x, schedule: Schedule, steps, how, generators):
     return ddpm(eps_fn, x, schedule, generator=generators)
 
 
-def by_solver(solver, eps_fn, x, schedule: Schedule, how, generators):
-    return solver(eps_fn, x, schedule, how.steps, how.spacing)
+def by_solver(solver, eps_fn, x, schedule: Schedule, steps, how, generators):
+    return solver(eps_fn, x, schedule, steps, how.spacing)
 
 
 SAMPLERS = {
@@ -271,8 +272,9 @@ def refuse_for_student(checkpoint: Checkpoint, how, flag: str = "") -> None:
         refuse(f"{flag}sampler", f"{' or '.join(solvers)} with {who}", how.sampler)
     if how.steps != n:
         refuse(f"{flag}steps", f"{n} with {who}", how.steps)
-    if checkpoint.schedule.timesteps(n, how.spacing) != times:
-        refuse(f"{flag}spacing", f"one with the times {times} of {who}", how.spacing)
+    if how.spacing != "uniform":
+        what = f"none with {who}, which has the times {times},"
+        refuse(f"{flag}spacing", what, how.spacing)
     if how.guidance != 1:
         why = f"1 with {who}, which has guidance {folded:g} in it,"
         refuse(f"{flag}guidance", why, how.guidance)
@@ -382,7 +384,8 @@ def passes(job: Job, start: int) -> Iterator[tuple[str, Step]]:
         steps = invert(eps_fn, x, schedule, how.steps, how.spacing)
         if kind != "-original":
             generators = [image_generators(1, how.seed, i)[0] for i in who.tolist()]
-            steps = sampler.run(eps_fn, x, schedule, how, generators)
+            steps = job.checkpoint.times or how.steps
+            steps = sampler.run(eps_fn, x, schedule, steps, how, generators)
         for step in steps:
             yield kind, step
         if kind == "-original":

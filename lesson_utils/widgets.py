@@ -426,10 +426,10 @@ class Playground(ipywidgets.VBox):
         if sampler == "ddpm":
             steps = ddpm(eps_fn, x, schedule, generator=fresh)
         elif sampler == "ddim":
-            steps = ddim(eps_fn, x, schedule, total, eta, generator=fresh)
+            steps = ddim(eps_fn, x, schedule, times or total, eta, generator=fresh)
         else:
             solver = heun if sampler == "heun" else dpmpp_2m
-            steps = solver(eps_fn, x, schedule, total)
+            steps = solver(eps_fn, x, schedule, times or total)
         words = f"{counted(n, 'sample')} of {self.text or 'anything'}"
         parts = [slug(self.file), f"{sampler.replace('_', '-')}-{total}", f"seed{seed}"]
         parts += [slug(self.text) or "no_context", f"guidance{scale:.9g}"]

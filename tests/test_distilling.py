@@ -33,7 +33,7 @@ from lesson_utils import (
     last,
     load,
 )
-from lesson_utils.loop import Pupil, between, stages_of, turn_to_v
+from lesson_utils.loop import Pupil, between, even_times, stages_of, turn_to_v
 from lesson_utils.support.state import read_state
 
 AB = SCHEDULE.alpha_bar.double()
@@ -301,12 +301,26 @@ def weights(module):
     return torch.cat([v.flatten() for v in module.state_dict().values() if v.ndim])
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, Schedule.cosine(100)])
+def test_each_step_of_a_student_brings_as_much_of_the_image(schedule):
+    for steps in (1, 4, 16):
+        times = even_times(schedule, steps)
+        assert (times[0], times[-1], len(times)) == (schedule.T, 0, steps + 1)
+        strides = schedule.alpha_bar[times].sqrt().diff()
+        assert torch.allclose(strides, strides.mean().expand(steps), atol=0.02)
+    for T in (1, 3, 20):
+        for steps in range(1, T + 1):
+            times = even_times(Schedule.linear(T), steps)
+            assert (times[0], times[-1], len(times)) == (T, 0, steps + 1)
+            assert all(t > s for t, s in pairwise(times))
+
+
 def test_the_stages_halve_the_steps():
     teacher = small_model()
     stages = stages_of(teacher, SCHEDULE, DistillSettings(1, 8, updates=5))
     assert [len(stage.times) - 1 for stage in stages] == [4, 2, 1]
     assert [(stage.start, stage.end) for stage in stages] == [(0, 5), (5, 10), (10, 15)]
-    assert stages[0].finer == SCHEDULE.timesteps(8)
+    assert stages[0].finer == even_times(SCHEDULE, 8)
     for stage in stages:
         assert stage.times == stage.finer[::2]
     for one, next_one in pairwise(stages):
@@ -399,7 +413,7 @@ def test_a_stage_begins_with_the_average_and_a_new_optimiser(tmp_path):
     steps |= {float(v) for k, v in tensors.items() if k.endswith(".step")}
     assert steps == {1.0}
     assert record["about"]["student"] == {
-        "times": [500, 375, 250, 125, 0],
+        "times": even_times(SCHEDULE, 16)[::4],
         "guidance": 2,
     }
 
@@ -417,7 +431,7 @@ def test_the_first_teacher_is_the_guided_pair_and_the_next_the_student_before():
     settings = DistillSettings(2, 8, guidance=3.0)
     pupil = Pupil(model, SCHEDULE, data, settings)
     first, second = stages_of(model, SCHEDULE, settings)
-    x, t = torch.randn(2, 1, 8, 8), torch.tensor([1.0, 0.5])
+    x, t = torch.randn(2, 1, 8, 8), torch.tensor(first.times[:2]) / 500
     pair = guide(model, c, 3.0)(x, t)
     assert torch.equal(pupil.taught(first, c)(x, t), pair)
     student = Student(pupil.old, SCHEDULE, first.times, 3.0)

@@ -206,7 +206,8 @@ def sampled(
     eps_fn = guide(checkpoint.model, c.to(device), cell.guidance)
     fresh = image_generators(len(c), seed, start)
     sampler = SAMPLERS[cell.sampler]
-    return sampler.run(eps_fn, x, checkpoint.schedule, cell, fresh)
+    steps = checkpoint.times or cell.steps
+    return sampler.run(eps_fn, x, checkpoint.schedule, steps, cell, fresh)
 
 
 @checked(
