@@ -451,8 +451,24 @@ def test_some_contexts_are_between_two():
     moved = own < 1
     assert 0.2 < moved.float().mean() < 0.3
     assert 0.4 < own[moved].mean() < 0.6 and own.min() >= 0
-    assert torch.equal(between(c, 0.0, generator), c)
+    assert torch.equal(between(c, 0.0, generator), c)  # to the bit
     assert between(c[:, :0], 0.5, generator).shape == (2000, 0)
+
+
+def test_no_context_is_between_two_at_T(monkeypatch):
+    seen = {}
+
+    def loss(student, x, t, target, c):
+        for time, row in zip(t.tolist(), c, strict=True):
+            seen.setdefault(time, []).append(float(row.max()))
+        return distillation_loss(student, x, t, target, c)
+
+    monkeypatch.setattr("lesson_utils.loop.distillation_loss", loss)
+    how = {"context_mixing": 1.0, "context_dropout": 0.0, "batch_size": 40}
+    next(small_distillation(teacher_steps=4, steps=2, **how))
+    assert len(seen) == 2 and set(seen.pop(500)) == {1.0}
+    [others] = seen.values()
+    assert sum(0 < weight < 1 for weight in others) >= 5
 
 
 def test_without_classes_there_is_no_guidance():
