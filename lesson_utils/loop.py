@@ -274,7 +274,7 @@ def turn_to_v(
     other own and rest. These two are what its layer mix makes of the time and the
     context; the layer is solved for them, by least squares, at contexts c (N,K). Where
     √ab is small, a trained network's 1 + rest is as small, so no weight becomes large;
-    those of one that is hardly trained are held where half precision has room for them.
+    for one that is hardly trained √ab is held where half precision has room for them.
     """
     rows, wanted = [], []
     for t in times[:-1]:
@@ -287,7 +287,7 @@ def turn_to_v(
         rows.append(F.pad(emb, (0, 1), value=1.0).double())  # with the bias
         wanted.append(torch.stack([(own - b) / a, (1 + rest) / a - 1], 1))
     A, y = torch.cat(rows), torch.cat(wanted)
-    ridge = 1e-4 * torch.eye(A.shape[1]).to(A)
+    ridge = 1e-9 * torch.eye(A.shape[1]).to(A)  # A may have fewer rows than columns
     solved = torch.linalg.solve(A.T @ A + ridge, A.T @ y)
     network.mix.weight.copy_(solved[:-1].T)
     network.mix.bias.copy_(solved[-1])
