@@ -10,7 +10,7 @@ from small import small_checkpoint
 from lesson_utils import ddim, guide, initial_noise, last, load
 from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.report import committed
-from lesson_utils.support.files import write_json
+from lesson_utils.support.files import BUILT_IN, write_json
 from tools import after_ddim
 from tools.after_ddim import Cell, key_of, measured, solver_cells
 
@@ -88,20 +88,32 @@ def batched(row: list, n: int) -> list[list]:
     return [row[i : i + n] for i in range(0, len(row), n)]
 
 
-def test_the_committed_figures_are_of_the_shipped_network():
-    result = committed("sprites", "after_ddim")
-    assert result["model"] == digest(load("sprites").model)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_committed_figures_are_of_the_shipped_network(name):
+    result = committed(name, "after_ddim")
+    assert result["model"] == digest(load(name).model)
     keys = [(key_of(cell), cell["n"]) for cell in result["cells"]]
     assert len(keys) == len(set(keys))
     again = json.loads(json.dumps(result["cells"][-1]))
     assert key_of(again) == keys[-1][0]
 
 
-def test_what_the_card_has_measured_is_the_same_figure():
-    result = committed("sprites", "after_ddim")
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_cell_is_measured(name):
+    result = committed(name, "after_ddim")
+    known = {(key_of(cell), cell["n"]) for cell in result["cells"]}
+    enough = {"spacings": 500, "search": 500, "deciding": 5000}
+    for part, cells in after_ddim.parts_of(name).items():
+        assert {(cell, enough.get(part, 2000)) for cell in cells} <= known
+    assert all(cell["seconds"] > 0 for cell in result["cells"])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_the_card_has_measured_is_the_same_figure(name):
+    result = committed(name, "after_ddim")
     known = {(key_of(cell), cell["n"]): cell["fcd"] for cell in result["cells"]}
-    from_card = after_ddim.from_card("sprites", result["model"])
-    assert len(from_card) >= 7
+    from_card = after_ddim.from_card(name, result["model"])
+    assert len(from_card) >= 5
     for cell in from_card:
         assert known[key_of(cell), cell["n"]] == cell["fcd"]
-    assert after_ddim.from_card("sprites", "of another network") == []
+    assert after_ddim.from_card(name, "of another network") == []
