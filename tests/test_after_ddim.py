@@ -102,9 +102,8 @@ def test_the_committed_figures_are_of_the_shipped_network(name):
 def test_every_cell_is_measured(name):
     result = committed(name, "after_ddim")
     known = {(key_of(cell), cell["n"]) for cell in result["cells"]}
-    enough = {"spacings": 500, "search": 500, "deciding": 5000}
     for part, cells in after_ddim.parts_of(name).items():
-        assert {(cell, enough.get(part, 2000)) for cell in cells} <= known
+        assert {(cell, after_ddim.SAMPLES.get(part, 2000)) for cell in cells} <= known
     assert all(cell["seconds"] > 0 for cell in result["cells"])
 
 

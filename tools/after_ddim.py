@@ -42,6 +42,7 @@ from lesson_utils.sampling import EpsFn
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import BUILT_IN, CHECKPOINTS, write_json
 
+SAMPLES = {"spacings": 500, "search": 500, "deciding": 5000}  # others: as asked for
 BATCH = 25  # images at a time: with more they leave the processor's cache
 RECOMMENDED = {"sprites": 2.0, "mnist": 1.5}  # guidance
 WAYS = [
@@ -291,7 +292,7 @@ def main() -> None:
             add_seconds(chosen.name, path)
             continue
         searching = part == "search"  # with other noise than what is then measured
-        n = {"search": 500, "spacings": 500, "deciding": 5000}.get(part, chosen.samples)
+        n = SAMPLES.get(part, chosen.samples)
         run(chosen.name, parts_of(chosen.name)[part], n, int(searching), path)
 
 
