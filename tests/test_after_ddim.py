@@ -79,7 +79,7 @@ def test_the_time_of_each_cell_is_measured_side_by_side(monkeypatch, tmp_path):
     path = tmp_path / "cells.json"
     write_json(path, {"cells": [*records, {**asdict(Cell()), "n": 500}]})
     after_ddim.add_seconds("sprites", path)
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert [cell["seconds"] for cell in cells] == [4, 8, 40]
     assert asked == [Cell()] * 3 + [Cell(steps=3)] * 3
 
