@@ -1,6 +1,7 @@
 """The measurements of lesson 10: what a cell costs, and whose figures are committed."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from small import small_checkpoint
 from lesson_utils import ddim, guide, initial_noise, last, load
 from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.report import committed
+from lesson_utils.support.files import BUILT_IN, write_json
 from tools import after_ddim
 from tools.after_ddim import Cell, key_of, measured, solver_cells
 
@@ -29,15 +31,14 @@ from tools.after_ddim import Cell, key_of, measured, solver_cells
 def test_a_cell_counts_what_the_networks_were_asked(cell, evaluations):
     checkpoint = small_checkpoint()
     c = torch.eye(2)[torch.arange(3) % 2]
-    x, counted, seconds = measured(checkpoint, checkpoint.model, cell, c, seed=0)
-    assert x.shape == (3, *checkpoint.image_shape) and seconds > 0
-    assert counted == evaluations
+    x, counted = measured(checkpoint, checkpoint.model, cell, c, seed=0)
+    assert x.shape == (3, *checkpoint.image_shape) and counted == evaluations
 
 
 def test_a_cell_is_sampled_as_the_lesson_does():
     checkpoint = small_checkpoint()
     c = torch.eye(2)
-    x, _, _ = measured(checkpoint, None, Cell(steps=5, guidance=2.0), c, seed=3)
+    x, _ = measured(checkpoint, None, Cell(steps=5, guidance=2.0), c, seed=3)
     noise = initial_noise(2, checkpoint.image_shape, seed=3)
     eps_fn = guide(checkpoint.model, c, 2.0)
     assert torch.equal(x, last(ddim(eps_fn, noise, checkpoint.schedule, 5)))
@@ -55,24 +56,63 @@ def test_solvers_are_compared_at_equal_evaluations(guidance):
             assert evaluations - each <= each * calls <= evaluations
 
 
+def test_ten_evaluations_decide():
+    """Beside DDIM with 100 steps, the cells of the chart with nine or ten."""
+    cells = list(after_ddim.deciding_cells("sprites"))
+    at = cells.index(Cell(steps=100))
+    few, guided = cells[:at], cells[at + 1 :]
+    assert guided[0] == Cell(guidance=2.0) and all(c.interval for c in guided[1:])
+    assert {(c.solver, c.spacing) for c in few} == {*after_ddim.WAYS}
+    assert {c.steps for c in few} == {5, 10} and len(few) == len(after_ddim.WAYS)
+    assert {*few} <= {*solver_cells(1.0)}
+
+
+def test_the_time_of_each_cell_is_measured_side_by_side(monkeypatch, tmp_path):
+    checkpoint, asked = small_checkpoint(), []
+    monkeypatch.setattr(after_ddim, "networks", lambda name: (checkpoint, None))
+    monkeypatch.setattr(after_ddim, "measured", lambda *given: asked.append(given[2]))
+    ticks = iter(range(0, 100, 2))  # two seconds for a cell of 25 images
+    monkeypatch.setattr(after_ddim.time, "thread_time", lambda: next(ticks))
+    records = [
+        {**asdict(cell), "n": n} for cell, n in ((Cell(), 50), (Cell(steps=3), 100))
+    ]
+    path = tmp_path / "cells.json"
+    write_json(path, {"cells": [*records, {**asdict(Cell()), "n": 500}]})
+    after_ddim.add_seconds("sprites", path)
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert [cell["seconds"] for cell in cells] == [4, 8, 40]
+    assert asked == [Cell()] * 3 + [Cell(steps=3)] * 3
+
+
 def batched(row: list, n: int) -> list[list]:
     return [row[i : i + n] for i in range(0, len(row), n)]
 
 
-def test_the_committed_figures_are_of_the_shipped_network():
-    result = committed("sprites", "after_ddim")
-    assert result["model"] == digest(load("sprites").model)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_committed_figures_are_of_the_shipped_network(name):
+    result = committed(name, "after_ddim")
+    assert result["model"] == digest(load(name).model)
     keys = [(key_of(cell), cell["n"]) for cell in result["cells"]]
     assert len(keys) == len(set(keys))
     again = json.loads(json.dumps(result["cells"][-1]))
     assert key_of(again) == keys[-1][0]
 
 
-def test_what_the_card_has_measured_is_the_same_figure():
-    result = committed("sprites", "after_ddim")
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_cell_is_measured(name):
+    result = committed(name, "after_ddim")
+    known = {(key_of(cell), cell["n"]) for cell in result["cells"]}
+    for part, cells in after_ddim.parts_of(name).items():
+        assert {(cell, after_ddim.SAMPLES.get(part, 2000)) for cell in cells} <= known
+    assert all(cell["seconds"] > 0 for cell in result["cells"])
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_the_card_has_measured_is_the_same_figure(name):
+    result = committed(name, "after_ddim")
     known = {(key_of(cell), cell["n"]): cell["fcd"] for cell in result["cells"]}
-    from_card = after_ddim.from_card("sprites", result["model"])
-    assert len(from_card) >= 7
+    from_card = after_ddim.from_card(name, result["model"])
+    assert len(from_card) >= 5
     for cell in from_card:
         assert known[key_of(cell), cell["n"]] == cell["fcd"]
-    assert after_ddim.from_card("sprites", "of another network") == []
+    assert after_ddim.from_card(name, "of another network") == []

@@ -23,11 +23,11 @@ WORLD = Mixture(POINTS, [1, 2, 1], 0.3)
 
 
 def conversions() -> dict:
-    """The functions of the lesson's two cells of conversions, by name."""
+    """The functions of the lesson's cell of conversions, by name."""
     nb = nbformat.read(LESSONS / "10_after_ddim.ipynb", as_version=4)
     scope: dict = {}
     for cell in code_cells(nb):
-        if cell.source.startswith(("def from_eps(", "def to_flow(")):
+        if cell.source.startswith("def roots("):
             exec(cell.source, scope)
     return scope
 

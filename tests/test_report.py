@@ -10,6 +10,7 @@ from lesson_utils import Schedule, initial_noise, load
 from lesson_utils.quality import card, inversion
 from lesson_utils.quality.inversion import errors, inversion_table, invert_all
 from lesson_utils.quality.markdown import differences, inverted
+from lesson_utils.quality.markdown import solved as solved_words
 from lesson_utils.quality.report import chart, committed, solvers_chart, table
 from lesson_utils.support.files import CHECKPOINTS
 
@@ -137,6 +138,30 @@ def test_a_chart_of_solvers_leaves_out_what_cannot_be_compared():
     guided = [solved("ddim", n, guidance=2.0, height=2) for n in (4, 8, 16)]
     both = {"cells": cells + guided}
     assert solvers_chart(both) == bare != solvers_chart(both, guidance=2.0)
+
+
+def test_solvers_and_ways_to_guide_have_tables():
+    seen = {"label_accuracy": 0.5, "label_accuracy_interval": [0.4, 0.6]}
+    more = {**seen, "precision": 0.7, "recall": None, "n": 2000}
+    cells = all_solved(**more)
+    heun = [solved("heun", n, height=2, **more) for n in (3, 5, 9)]  # odd ones
+    cells = [cell for cell in cells if cell["solver"] != "heun"] + heun
+    way = {**more, "steps": 20, "guidance": 3.0}
+    guided = [
+        solved("ddim", 40, **{**way, "worse": True}),
+        solved("dpmpp_2m", 31, **{**way, "steps": 26, "interval": [0.2, 0.7]}),
+        solved("ddim", 40, **way),
+        solved("ddim", 40, **{**way, "n": 500}),  # too few samples
+    ]
+    text = solved_words({"name": "x", "machine": "mine", "cells": cells + guided})
+    assert "| evaluations | 4 | 6 | 10 |\n" in text
+    assert "| DDIM | 0.250 ± 0.188<br>50.0%, 1 s | 0.167" in text
+    assert "| Heun | 3: 0.667" in text and "| 5: 0.400" in text and "| 9: 0.222" in text
+    ways = [line for line in text.splitlines() if line.startswith("| g = 3")]
+    plain, within, worse = ways
+    assert plain.startswith("| g = 3 | 2,000 | 40 | 0.025 (0.013 … 0.050) | 50.0% (40")
+    assert within.startswith("| g = 3 within (0.2, 0.7), 2M-26 | 2,000 | 31 |")
+    assert worse.startswith("| g = 3, worse network |") and worse.endswith("| – |")
 
 
 def test_what_is_no_result_of_solvers_is_refused():

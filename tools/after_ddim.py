@@ -2,12 +2,13 @@
 
     python -m tools.after_ddim sprites [--parts solvers guidance] [--samples 2000]
 
-solvers: FCD, class seen and seconds over the evaluations of the network, guided ones
-counted double, for DDIM, Heun, 2M and the UniPC of Diffusers. guidance: the same and
-the variety for plain guidance, guidance in an interval, and autoguidance, for which
+solvers: FCD and class seen over the evaluations of the network, guided ones counted
+double, for DDIM, Heun, 2M and the UniPC of Diffusers. deciding: those of its cells that
+answer a question, with 5,000 samples. guidance: the same and the variety for plain
+guidance, guidance in an interval, and autoguidance, for which
 checkpoints/NAME-worse.safetensors is the worse network. Writes a cell at a time into
 checkpoints/NAME_after_ddim.json; cells that are in it, or in the results of `card`, are
-not measured again.
+not measured again. seconds: measures the time of all cells side by side.
 """
 
 import argparse
@@ -34,13 +35,15 @@ from lesson_utils import (
 )
 from lesson_utils.data import dataset
 from lesson_utils.export import scheduler_config
-from lesson_utils.quality.experiment import BATCH, digest, figures, in_shares
+from lesson_utils.quality.experiment import digest, figures, in_shares
 from lesson_utils.quality.judge import judge_for
 from lesson_utils.quality.report import committed
 from lesson_utils.sampling import EpsFn
 from lesson_utils.support.device import machine
 from lesson_utils.support.files import BUILT_IN, CHECKPOINTS, write_json
 
+SAMPLES = {"spacings": 500, "search": 500, "deciding": 5000}  # others: as asked for
+BATCH = 25  # images at a time: with more they leave the processor's cache
 RECOMMENDED = {"sprites": 2.0, "mnist": 1.5}  # guidance
 WAYS = [
     ("ddim", "uniform"),
@@ -69,9 +72,13 @@ class Cell:
 BEST = {  # of what the search found: an interval, and a scale of autoguidance
     "sprites": [
         Cell(guidance=5.0, interval=(0.25, 0.75)),
+        Cell("dpmpp_2m", "uniform", 26, 4.0, interval=(0.25, 0.75)),
         Cell(guidance=3.0, worse=True),
     ],
-    "mnist": [],
+    "mnist": [
+        Cell(guidance=1.5, interval=(0.15, 0.5)),
+        Cell(guidance=1.5, worse=True),
+    ],
 }
 
 
@@ -112,22 +119,20 @@ def sample(eps_fn: EpsFn, x: Tensor, schedule: Schedule, cell: Cell) -> Tensor:
 
 def measured(
     checkpoint: Checkpoint, worse: nn.Module | None, cell: Cell, c: Tensor, seed: int
-) -> tuple[Tensor, float, float]:
-    """The samples of a cell, one for each row of c (n,K), the evaluations for an image,
-    and the seconds for all: n times the median over batches of an image's.
+) -> tuple[Tensor, float]:
+    """The samples of a cell, one for each row of c (n,K), and the evaluations for an
+    image.
     """
     model = Counted(checkpoint.model)
     other = Counted(worse) if cell.worse else None
-    x, times = [], []
+    x = []
     for start in range(0, len(c), BATCH):
         rows = c[start : start + BATCH]
         noise = initial_noise(len(rows), checkpoint.image_shape, seed, start)
         eps_fn = guide(model, rows, cell.guidance, cell.interval, other)
-        began = time.thread_time()
         x.append(sample(eps_fn, noise, checkpoint.schedule, cell))
-        times.append((time.thread_time() - began) / len(rows))
     images = model.images + (other.images if other else 0)
-    return torch.cat(x), images / len(c), len(c) * median(times)
+    return torch.cat(x), images / len(c)
 
 
 def solver_cells(guidance: float) -> Iterator[Cell]:
@@ -147,13 +152,30 @@ def spacing_cells() -> Iterator[Cell]:
             yield Cell(solver, spacing, steps)
 
 
+def deciding_cells(name: str) -> Iterator[Cell]:
+    """Does a solver reach the FCD of DDIM with 100 steps in ten evaluations? And an
+    interval half of that of plain guidance with the scale 2?
+    """
+    for solver, spacing in WAYS:
+        yield Cell(solver, spacing, steps=5 if solver == "heun" else 10)
+    yield Cell(steps=100)
+    yield Cell(guidance=2.0)
+    yield from (cell for cell in BEST[name] if cell.interval)
+
+
 def search_cells() -> Iterator[Cell]:
-    """Guidance in three ways, of which the best are measured with more samples."""
-    for guidance in (1.5, 2.0, 3.0, 5.0):
+    """Guidance in an interval, with a worse network, and both, with DDIM and with the
+    solvers of order 2. The best are measured with more samples.
+    """
+    for guidance in (1.25, 1.5, 2.0, 3.0, 5.0):
         yield Cell(guidance=guidance)
-        yield Cell(guidance=guidance, worse=True)
+        for interval in (None, (0.0, 0.5), (0.25, 0.75)):
+            yield Cell(guidance=guidance, interval=interval, worse=True)
         for interval in BANDS:
             yield Cell(guidance=guidance, interval=interval)
+    for guidance in (1.5, 2.0, 3.0, 4.0, 5.0, 7.0):
+        for solver, steps in {"dpmpp_2m": 26, "heun": 13}.items():
+            yield Cell(solver, "uniform", steps, guidance, interval=(0.25, 0.75))
 
 
 def guidance_cells(name: str) -> list[Cell]:
@@ -169,6 +191,7 @@ def parts_of(name: str) -> dict[str, list[Cell]]:
         "search": [*search_cells()],
         "guidance": guidance_cells(name),
         "solvers": [*solvers, Cell(steps=100)],
+        "deciding": [*deciding_cells(name)],
     }
 
 
@@ -196,11 +219,19 @@ def from_card(name: str, model: str) -> list[dict]:
     return list(found.values())
 
 
+def networks(name: str) -> tuple[Checkpoint, nn.Module]:
+    """The checkpoint and the worse network, in the memory format that is faster."""
+    checkpoint = load(name)
+    worse = load(CHECKPOINTS / f"{name}-worse.safetensors").model
+    for model in (checkpoint.model, worse):
+        model.to(memory_format=torch.channels_last)
+    return checkpoint, worse
+
+
 def run(name: str, cells: list[Cell], n: int, seed: int, path: Path) -> None:
     """Measure the cells that the file at path does not hold, and add them to it."""
-    checkpoint, data = load(name), dataset(name)
-    worse = CHECKPOINTS / f"{name}-worse.safetensors"
-    other = load(worse).model if worse.exists() else None
+    data = dataset(name)
+    checkpoint, other = networks(name)
     judge = judge_for(name, checkpoint)
     about = {"name": name, "model": digest(checkpoint.model), "machine": machine("cpu")}
     result = {**about, "cells": from_card(name, about["model"])}
@@ -213,11 +244,30 @@ def run(name: str, cells: list[Cell], n: int, seed: int, path: Path) -> None:
     for cell in cells:
         if (cell, n) in known:
             continue
-        x, evaluations, seconds = measured(checkpoint, other, cell, c, seed)
-        how = {**asdict(cell), "evaluations": evaluations, "seconds": seconds}
+        x, evaluations = measured(checkpoint, other, cell, c, seed)
+        how = {**asdict(cell), "evaluations": evaluations}
         result["cells"].append({**how, "seed": seed, **figures(judge, x, c, data)})
         write_json(path, result)
         print(line_of(result["cells"][-1]), flush=True)
+
+
+def add_seconds(name: str, path: Path) -> None:
+    """Measure the time of each cell in the file at path, on a machine that is idle."""
+    data = dataset(name)
+    checkpoint, other = networks(name)
+    result = json.loads(path.read_text(encoding="utf-8"))
+    c = in_shares(data.c, BATCH)
+    seconds = {}
+    for cell in {key_of(record): None for record in result["cells"]}:
+        spent = []
+        for seed in range(3):
+            began = time.thread_time()
+            measured(checkpoint, other, cell, c, seed)
+            spent.append(time.thread_time() - began)
+        seconds[cell] = median(spent) / len(c)
+    for record in result["cells"]:
+        record["seconds"] = record["n"] * seconds[key_of(record)]
+    write_json(path, result)
 
 
 def line_of(record: dict) -> str:
@@ -231,16 +281,19 @@ def line_of(record: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("name", choices=BUILT_IN)
-    parts = ("spacings", "search", "guidance", "solvers")
+    parts = ("spacings", "search", "guidance", "solvers", "deciding", "seconds")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     path = chosen.out or CHECKPOINTS / f"{chosen.name}_after_ddim.json"
     for part in chosen.parts:
+        if part == "seconds":
+            add_seconds(chosen.name, path)
+            continue
         searching = part == "search"  # with other noise than what is then measured
-        n, seed = (500, 1) if searching else (chosen.samples, 0)
-        run(chosen.name, parts_of(chosen.name)[part], n, seed, path)
+        n = SAMPLES.get(part, chosen.samples)
+        run(chosen.name, parts_of(chosen.name)[part], n, int(searching), path)
 
 
 if __name__ == "__main__":

@@ -85,29 +85,29 @@ def two_strides(x, x0, x0_before, ab_before, ab_t, ab_s):
 
 
 @exercise(
-    [(*pair, tau) for pair in PAIRS for tau in (0.1, 0.3, 0.8)],
+    [(*pair, q) for pair in PAIRS for q in (0.1, 0.3, 0.8)],
     mistakes={
         "you give the clean image; what is asked for is the noise": (
-            lambda z, w, tau: z + (1 - tau) * w
+            lambda z, w, q: z + (1 - q) * w
         ),
         "this velocity points from the noise to the image: your sign is that of ours": (
-            lambda z, w, tau: z + tau * w
+            lambda z, w, q: z + q * w
         ),
-        "you turned the velocity and not the time: τ = 0 is the noise, so our r is "
-        "1 - τ": lambda z, w, tau: z - (1 - tau) * w,
+        "you turned the velocity and not the time: q = 0 is the noise, so our r is "
+        "1 - q": lambda z, w, q: z - (1 - q) * w,
         "x_0 is not 0: put z and w together, so that x_0 cancels": (
-            lambda z, w, tau: z / (1 - tau)
+            lambda z, w, q: z / (1 - q)
         ),
-        "w has x_0 in it too: you need z, so that x_0 cancels": lambda z, w, tau: -w,
+        "w has x_0 in it too: you need z, so that x_0 cancels": lambda z, w, q: -w,
         "w is x_0 - eps and not eps: you need z, so that x_0 cancels": (
-            lambda z, w, tau: w
+            lambda z, w, q: w
         ),
         "x_0 is gone, but a factor is too much: put z and w in, see what is left": (
-            lambda z, w, tau: (z - tau * w) / (1 - tau)
+            lambda z, w, q: (z - q * w) / (1 - q)
         ),
     },
 )
-def from_velocity(z, w, tau):
-    """function(z, w, tau) must give the noise in z = tau x_0 + (1 - tau) eps, from the
+def from_velocity(z, w, q):
+    """function(z, w, q) must give the noise in z = q x_0 + (1 - q) eps, from the
     velocity w = x_0 - eps."""
-    return z - tau * w
+    return z - q * w

@@ -63,6 +63,7 @@ from .markdown import (
     judged_tables,
     percent,
     plain,
+    solved,
     training_record,
     unjudged_tables,
 )
@@ -265,16 +266,21 @@ def sections(who: Subject) -> dict[str, str]:
     """The parts of the card of a checkpoint that ships, by the names of their marks."""
     full, guided = measured(who, "table"), measured(who, "guidance")
     record = load_judge(who.name)[1]
-    return {
+    parts = {
         who.name: training_record(who.checkpoint),
         f"{who.name} judged": judged(full, guided, who.checkpoint.context, record),
         f"{who.name} inverted": inverted(measured(who, "inversion")),
     }
+    if result := found(who, "after_ddim"):
+        parts[f"{who.name} solvers"] = solved(result)
+    return parts
 
 
 def measured(who: Subject, what: str) -> dict:
     """A measured result; ValueError if it is missing, or of another network."""
     path, again = who.file(f"{what}.json"), f"card --parts {what} measures it"
+    if what == "after_ddim":
+        again = f"python -m tools.after_ddim {who.name} measures it"
     result = result_in(path, what)
     if result is None:
         raise ValueError(f"{path} is missing; {again}")

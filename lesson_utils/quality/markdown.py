@@ -6,7 +6,16 @@ import re
 from ..checkpoint import Checkpoint
 from .experiment import COPY, Sampling
 from .inversion import inversion_table
-from .report import by_way, label_of, table
+from .report import (
+    SOLVERS,
+    by_way,
+    entry,
+    guided_cells,
+    label_of,
+    solver_lines,
+    table,
+    words_of,
+)
 
 MOST = 12  # classes that a table has room for
 
@@ -198,6 +207,71 @@ def inverted_tables(result: dict) -> str:
             "\n".join(lines),
         ]
     )
+
+
+def solved(result: dict) -> str:
+    """The solvers at equal evaluations, and guidance in three ways, as Markdown.
+
+    result: what tools/after_ddim.py wrote.
+    """
+    parts = []
+    for guidance in sorted({cell["guidance"] for cell in result["cells"]}):
+        lines = solver_lines(result, guidance)
+        if len(lines) > 1:
+            n = next(iter(lines.values()))[0]["n"]
+            words = "FCD ± half of its 95 % interval, class seen, and seconds for all"
+            parts.append(f"**Solvers**, guidance {guidance:g}, {n:,} samples: {words}.")
+            parts.append(solvers_table(lines))
+    parts += [
+        "**Guidance in three ways**: plain, in an interval of t/T, and away from the "
+        "worse network (95 % intervals in brackets).",
+        ways_table(result),
+        f"Measured by `python -m tools.after_ddim {result['name']}` on: "
+        f"{result['machine']}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def solvers_table(lines: dict[tuple, list[dict]]) -> str:
+    """A row for each solver, a column for each number of evaluations.
+
+    Heun, whose numbers are odd, stands below the next one, with its own before it.
+    """
+    columns = sorted({cell["evaluations"] for cell in lines["ddim", "uniform"]})
+    rows = [f"| evaluations | {' | '.join(f'{number:g}' for number in columns)} |"]
+    rows.append("|---|" + "---:|" * len(columns))
+    for (solver, spacing), line in lines.items():
+        texts = dict.fromkeys(columns, "–")
+        for cell in line:
+            column = min(number for number in columns if number >= cell["evaluations"])
+            own = f"{cell['evaluations']:g}: " if cell["evaluations"] < column else ""
+            texts[column] = (
+                f"{own}{entry(cell, 'fcd', '.3f', error=True)}<br>"
+                f"{percent(cell['label_accuracy'])}, {cell['seconds']:.0f} s"
+            )
+        name = SOLVERS[solver] + (f", {spacing}" if spacing != "uniform" else "")
+        rows.append(f"| {name} | {' | '.join(texts.values())} |")
+    return "\n".join(rows)
+
+
+def ways_table(result: dict) -> str:
+    """All figures of each way to guide, by DDIM-20 where no solver is named."""
+    rows = [
+        "| way | samples | evaluations | FCD | class seen | precision | recall |",
+        "|---|---:|---:|---|---|---:|---:|",
+    ]
+    for cell in guided_cells(result):
+        figures = [
+            words_of(cell),
+            f"{cell['n']:,}",
+            f"{cell['evaluations']:g}",
+            span(cell, "fcd", ".3f"),
+            span(cell, "label_accuracy", ".1%"),
+            percent(cell["precision"]),
+            percent(cell["recall"]),
+        ]
+        rows.append(f"| {' | '.join(figures)} |")
+    return "\n".join(rows)
 
 
 def unjudged_tables(full: dict) -> str:

@@ -180,6 +180,33 @@ def solver_lines(result: dict, guidance: float) -> dict[tuple, list[dict]]:
     return {way: several[way] for way in sorted(several, key=rank)}
 
 
+def guided_cells(result: dict) -> list[dict]:
+    """The cells of guidance in three ways, and for plain guidance those of DDIM-20.
+
+    result: what tools/after_ddim.py wrote. Only those of 2,000 samples or more.
+    """
+
+    def shown(cell: dict) -> bool:
+        usual = (cell["solver"], cell["spacing"], cell["steps"])
+        plain = usual == ("ddim", "uniform", 20)
+        return cell["n"] >= 2000 and bool(cell["interval"] or cell["worse"] or plain)
+
+    def place(cell: dict) -> tuple:
+        kind = (cell["worse"], bool(cell["interval"]))
+        return *kind, cell["solver"], cell["guidance"], cell["n"]
+
+    return sorted(filter(shown, result["cells"]), key=place)
+
+
+def words_of(cell: dict) -> str:
+    """A cell of guided_cells in words."""
+    words = f"g = {cell['guidance']:g}"
+    words += f" within {tuple(cell['interval'])}" if cell["interval"] else ""
+    words += ", worse network" if cell["worse"] else ""
+    solver = f", {SOLVERS[cell['solver']]}-{cell['steps']}"
+    return words + (solver if solver != ", DDIM-20" else "")
+
+
 def rank(way: tuple[str, str]) -> tuple:
     """Where a solver in a spacing stands in a legend."""
     solver, spacing = way
