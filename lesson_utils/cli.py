@@ -387,6 +387,9 @@ def run_card(chosen: argparse.Namespace) -> None:
     if "inversion" in settings.parts:
         work = card.measure_inversion(who, settings.inversions)
         run_to_end(work, len(card.inversions(who)), f"{who.name}, inversion")
+    if "students" in settings.parts:
+        work = card.measure_students(who, judge, settings.n_samples)
+        run_to_end(work, None, f"{who.name}, students")
     if "images" in settings.parts:
         card.write_images(who)
     print(card.write_card(who))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from small import (
     SCHEDULE,
+    small_checkpoint,
     small_data,
     small_distillation,
     small_model,
@@ -31,8 +32,16 @@ from lesson_utils import (
     save,
 )
 from lesson_utils.cli import main
+from lesson_utils.quality.experiment import Sampling, in_shares
 from lesson_utils.quality.judge import Judge
 from lesson_utils.quality.metrics import reference
+from lesson_utils.quality.students import (
+    Way,
+    batches,
+    beside_teacher,
+    compare,
+    is_of,
+)
 from lesson_utils.support.files import read_tensors, write_tensors
 
 TIMES = [500, 263, 183, 117, 0]
@@ -282,3 +291,53 @@ def test_diffusers_samples_an_exported_student_bit_for_bit(path, tmp_path, monke
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     with pytest.raises(ValueError, match="^scheduler: ExactDDIMScheduler is needed"):
         pipe(**how)
+
+
+# Beside their teacher
+
+
+def judge_and_data():
+    """A judge with random weights, and the data that it compares with."""
+    torch.manual_seed(0)
+    data = small_data(60)
+    judge = Judge(1, NAMES, width=8).eval()
+    judge.real = reference(judge.seen(data.x)[0])
+    return judge, data
+
+
+def test_students_are_compared_with_their_teacher(student, path, tmp_path):
+    """Of the same noise, batch by batch; the teacher with the guidance they have."""
+    teacher = small_checkpoint()
+    judge, data = judge_and_data()
+    out = tmp_path / "students.json"
+    assert not out.exists()
+    found = compare(teacher, [load(path)], judge, data, 30, out, name="tiny")
+    assert len(list(found)) == 2 * 2  # two ways, two batches each
+    result = json.loads(out.read_text(encoding="utf-8"))
+    taught, cell = result["cells"]
+    assert (taught["steps"], taught["guidance"], taught["evaluations"]) == (20, 2, 40)
+    assert (cell["steps"], cell["evaluations"], cell["times"]) == (4, 4, TIMES)
+    assert result["name"] == "tiny" and result["ddpm_seconds"] > 0
+    c = in_shares(data.c, 30)
+    rows = [initial_noise(5, teacher.image_shape, 0, 25), c[25:]]
+    one = load(path)
+    last_few = last(ddim(guide(one.model, rows[1]), rows[0], SCHEDULE, TIMES))
+    *_, images = batches(Way(one, Sampling(4)), c, 0)
+    assert torch.allclose(images, last_few, atol=1e-6)
+    assert is_of(result, teacher, [one], 30) and not is_of(result, teacher, [one], 31)
+    other = one._replace(model=Student(small_model().eval(), SCHEDULE, TIMES, 2.0))
+    assert not is_of(result, teacher, [other], 30)
+    with pytest.raises(ValueError, match="^students: one or more"):
+        compare(teacher, [], judge, data, 30, out)
+
+
+def test_the_distance_is_a_share_of_that_between_two_noises():
+    """A student that gives the image of another noise has 100 %, the teacher's 0."""
+    g = torch.Generator().manual_seed(0)
+    c = torch.eye(2)[torch.arange(40) % 2]
+    taught = torch.randn(40, 1, 8, 8, generator=g)
+    assert beside_teacher(taught, taught, c) == {"distance": 0, "share": 0}
+    moved = beside_teacher(taught + 0.25, taught, c)
+    assert moved["distance"] == pytest.approx(0.25)
+    others = torch.randn(40, 1, 8, 8, generator=g)
+    assert beside_teacher(others, taught, c)["share"] == pytest.approx(1, abs=0.05)

@@ -235,6 +235,34 @@ def bench_playground(name: str, n: int = 8, rounds: int = 20) -> list[dict]:
     return [row(what, cost, "× the time", "at most 1.15", cost <= 1.15, **took)]
 
 
+def bench_student(name: str, n: int = 8, rounds: int = 3) -> list[dict]:
+    """A student of four steps beside DDPM-500, and in the playground."""
+    ck, panel, seeds = load(name), playground(f"{name}-4", n), count(1)
+    student, times = panel.checkpoint.model, panel.checkpoint.times
+    x, c = initial_noise(n, ck.image_shape), classes_in_turn(n, ck)
+    plain, few = guide(ck.model, c), guide(student, c)
+
+    def ddim_4():
+        for _ in range(10):
+            last(ddim(few, x, ck.schedule, times))
+
+    async def another_seed():
+        panel.seed.value = next(seeds)
+        await panel.task
+
+    took = in_turns(
+        rounds, student=ddim_4, ddpm_500=lambda: last(ddpm(plain, x, ck.schedule))
+    )
+    took["student"] /= 10
+    faster = took["ddpm_500"] / took["student"]
+    what = f"A 4-step student against DDPM-500, {n} {name}"
+    first = row(what, faster, "× faster", "at least 120 of 125", faster >= 120, **took)
+    took = in_turns(20 * rounds, playground=lambda: asyncio.run(another_seed()))
+    ms = 1000 * took["playground"]
+    what = f"The playground with it, from a control to the images, {n} {name}"
+    return [first, row(what, ms, "ms", "at most 50", ms <= 50, **took)]
+
+
 def bench_writing(name: str, n: int = 192) -> list[dict]:
     """Samples as files: what their PNGs take beside the sampling, of DDIM-20."""
     job = planned(SampleSettings(n_samples=n), load(name), name)
@@ -384,6 +412,7 @@ def main() -> int:
         partial(bench_solvers, "sprites"),
         bench_checked,
         partial(bench_playground, "sprites"),
+        partial(bench_student, "sprites"),
         partial(bench_writing, "sprites"),
         partial(bench_gif, "sprites"),
         bench_forward,

@@ -55,6 +55,7 @@ from .judge import (
     train_shipped_judge,
 )
 from .markdown import (
+    distilled,
     guidance_table,
     guidance_words,
     inverted,
@@ -69,8 +70,9 @@ from .markdown import (
 )
 from .metrics import nearest, nearest_others, share_interval
 from .report import NO_JUDGE, chart, result_in
+from .students import compare, is_of, students_of
 
-PARTS = ("table", "guidance", "inversion", "images")
+PARTS = ("table", "guidance", "inversion", "students", "images")
 
 
 @checked()
@@ -213,6 +215,17 @@ def measure_inversion(who: Subject, n: int) -> Iterator:
     return invert_all(who.checkpoint, data, n, path, inversions(who), **about)
 
 
+def measure_students(who: Subject, judge: Judge | None, n: int | None) -> Iterator:
+    """Compare the students that ship with this checkpoint, where that is not done."""
+    students = [] if who.home else students_of(who.name)
+    path, n = who.file("students.json"), n or SAMPLES
+    result = result_in(path, "students")
+    if not students or (result and is_of(result, who.checkpoint, students, n)):
+        return iter(())
+    about = {"name": who.name, "machine": machine(who.device)}
+    return compare(who.checkpoint, students, judge, who.data, n, path, **about)
+
+
 def ensure_judge(who: Subject) -> Judge | None:
     """The judge of the data; trained, and written, where there is none.
 
@@ -273,6 +286,8 @@ def sections(who: Subject) -> dict[str, str]:
     }
     if result := found(who, "after_ddim"):
         parts[f"{who.name} solvers"] = solved(result)
+    if result := found(who, "students"):
+        parts[f"{who.name} students"] = distilled(result, full, students_of(who.name))
     return parts
 
 

@@ -274,6 +274,85 @@ def ways_table(result: dict) -> str:
     return "\n".join(rows)
 
 
+def distilled(result: dict, full: dict, students: list[Checkpoint]) -> str:
+    """What the students are, and how they do beside their teacher, as Markdown.
+
+    result: what `compare` wrote; full: the table of the teacher, for DDPM.
+    """
+    between, n = "95 % intervals in brackets", f"{result['n']:,}"
+    folded = f"{students[0].model.guidance:g}"
+    return "\n\n".join(
+        [
+            students_table(students),
+            f"**Beside the teacher**, {n} samples of the same noise ({between}). The "
+            "distance is the root mean square between an image and the teacher's with "
+            f"guidance {folded} in 20 steps, the median of all; in brackets it is a "
+            "share of the distance between two of the teacher's images of one class.",
+            beside_table(result, full),
+            f'Measured by `make card DATASET={result["name"]} ARGS="--parts students"` '
+            f"on: {result['machine']}.",
+        ]
+    )
+
+
+def students_table(students: list[Checkpoint]) -> str:
+    """How the students were made: what their records say."""
+    lines = [
+        "| steps | times | guidance in it | teacher | its checksum | updates in all "
+        "| minutes in all | loss |",
+        "|---:|---|---:|---|---|---:|---:|---:|",
+    ]
+    for one in students:
+        meta, taught = one.meta, one.meta["teacher"]
+        cells = [
+            f"{len(one.times) - 1}",
+            ", ".join(map(str, one.times)),
+            f"{one.model.guidance:g}",
+            plain(taught["file"]),
+            taught["checksum"],
+            f"{meta['updates']:,} of {meta['settings']['batch_size']} images",
+            f"{meta['seconds'] / 60:.0f}",
+            f"{meta['loss']:.4f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def beside_table(result: dict, full: dict) -> str:
+    """The figures of DDPM with all its steps, of the teacher and of the students."""
+    lines = [
+        "| | evaluations | FCD | class seen | precision | recall | distance "
+        "| seconds | against DDPM |",
+        "|---|---:|---|---|---:|---:|---:|---:|---:|",
+    ]
+    slowest = result["ddpm_seconds"]
+    noisy = [cell for cell in full["cells"] if cell["eta"] == 1]
+    most = max(noisy, key=lambda cell: cell["steps"])
+    rows = [{**most, "evaluations": most["steps"], "seconds": slowest}]
+    for cell in rows + result["cells"]:
+        who = f"teacher, DDIM, guidance {cell['guidance']:g}"
+        if cell is rows[0]:
+            who = f"DDPM, guidance {cell['guidance']:g}"
+        elif cell["student"]:
+            who = "student"
+        distance = "–"
+        if "share" in cell:
+            distance = f"{cell['distance']:.2f} ({cell['share']:.0%})"
+        figures = [
+            who,
+            f"{cell['evaluations']:g}",
+            span(cell, "fcd", ".3f"),
+            span(cell, "label_accuracy", ".1%"),
+            percent(cell["precision"]),
+            percent(cell["recall"]),
+            distance,
+            f"{cell['seconds']:.3g}",
+            f"{slowest / cell['seconds']:.3g} × as fast",
+        ]
+        lines.append(f"| {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
 def unjudged_tables(full: dict) -> str:
     """The tables over the steps and η that need no judge."""
     return "\n\n".join(

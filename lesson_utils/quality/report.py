@@ -39,7 +39,7 @@ def a_result(name: str, value: object, call: Call) -> dict:
 def committed(name: str, what: str) -> dict | None:
     """The committed result of a checkpoint of this name, or None if there is none.
 
-    what: "table", "guidance" or "inversion", each as `card` measured it, or
+    what: "table", "guidance", "inversion" or "students", each as `card` measured it, or
     "after_ddim", as tools/after_ddim.py did.
     """
     return result_in(CHECKPOINTS / f"{label(name)}_{what}.json", what)
@@ -48,7 +48,7 @@ def committed(name: str, what: str) -> dict | None:
 def result_in(path: Path, what: str) -> dict | None:
     """What `card` measured into a file, None if there is none; ValueError as its own.
 
-    what: "table", "guidance", "inversion" or "nearest".
+    what: "table", "guidance", "inversion", "students" or "nearest".
     """
     if not path.exists():
         return None
