@@ -45,6 +45,7 @@ FORMS = {
     "shortcut": r"\*shortcut\*",
     "slope": r"\bslope (?:over|should)|\*slope\*",
     "spread": r"\*spread\*",
+    "stage": r"\*stage\*",
     "value": r"\*value\*",
     "$\\eta$": r"η|\\eta\b",
     "sure": r"\*sure\*",

@@ -17,11 +17,10 @@ from torch import Tensor
 from ..checkpoint import Checkpoint, load
 from ..data import Pictures
 from ..support.checked import refuse
-from ..support.files import CHECKPOINTS, write_json
+from ..support.files import CHECKPOINTS, STUDENTS, write_json
 from .experiment import Sampling, digest, figures, in_shares, sampled
 from .judge import Judge
 
-STEPS = (4, 2, 1)  # of the students that ship
 USUAL = Sampling(steps=20, guidance=2.0)  # what a student is held against
 BATCH = 25  # images at a time: with more they leave the processor's cache
 ROUNDS = 3  # of timing
@@ -36,7 +35,7 @@ class Way(NamedTuple):
 
 def students_of(name: str) -> list[Checkpoint]:
     """The students of a checkpoint that ships, those with more steps first."""
-    files = [CHECKPOINTS / f"{name}-{steps}.safetensors" for steps in STEPS]
+    files = [CHECKPOINTS / f"{name}-{steps}.safetensors" for steps in STUDENTS]
     return [load(file) for file in files if file.is_file()]
 
 

@@ -24,6 +24,7 @@ from .words import reason
 ROOT = Path(__file__).resolve().parent.parent.parent  # the project
 CHECKPOINTS = ROOT / "checkpoints"
 BUILT_IN = ("sprites", "mnist")  # the data sets that are built in, and their labels
+STUDENTS = (4, 2, 1)  # the steps of those that ship, for each of these
 LARGEST_FILE = 256 * 2**20  # bytes; a lesson's checkpoint has 2 to 6 MB
 
 
@@ -199,8 +200,9 @@ def fingerprint(*tensors: Tensor) -> str:
 
 
 def shipped_files(folder: Path = CHECKPOINTS) -> list[Path]:
-    """Where what ships lies: checkpoints, the worse ones of lesson 10, and judges."""
-    kinds = ("{}", "{}-worse", "judges/{}")
+    """Where what ships lies: checkpoints, the worse ones, students, and judges."""
+    students = [f"{{}}-{steps}" for steps in STUDENTS]
+    kinds = ("{}", "{}-worse", *students, "judges/{}")
     names = [kind.format(name) for kind in kinds for name in BUILT_IN]
     return [folder / f"{name}.safetensors" for name in names]
 
