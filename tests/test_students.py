@@ -32,16 +32,11 @@ from lesson_utils import (
     save,
 )
 from lesson_utils.cli import main
-from lesson_utils.quality.experiment import Sampling, in_shares
+from lesson_utils.quality.experiment import digest, figures, in_shares
 from lesson_utils.quality.judge import Judge
+from lesson_utils.quality.markdown import distilled
 from lesson_utils.quality.metrics import reference
-from lesson_utils.quality.students import (
-    Way,
-    batches,
-    beside_teacher,
-    compare,
-    is_of,
-)
+from lesson_utils.quality.students import beside_teacher, compare, is_of
 from lesson_utils.support.files import read_tensors, write_tensors
 
 TIMES = [500, 263, 183, 117, 0]
@@ -305,39 +300,88 @@ def judge_and_data():
     return judge, data
 
 
-def test_students_are_compared_with_their_teacher(student, path, tmp_path):
-    """Of the same noise, batch by batch; the teacher with the guidance they have."""
+def family(folder, teacher, guidance=3.0):
+    """A student of four steps, and one of two steps whose teacher it is."""
+    found, above = [], teacher
+    for times in (TIMES, TIMES[::2]):
+        path = folder / f"tiny-{len(times) - 1}.safetensors"
+        model = small_model(lively=True, seed=len(times)).half().float()
+        student = Student(model, SCHEDULE, times, guidance)
+        taught = {"file": "above.safetensors", "checksum": digest(above.model)}
+        about = {"teacher": taught, "updates": 9, "seconds": 60, "loss": 0.25}
+        about["settings"] = {"batch_size": 4}
+        save(path, student, SCHEDULE, NAMES, (1, 8, 8), **about)
+        above = load(path)
+        found.append(above)
+    return found
+
+
+def test_students_are_compared_with_their_teacher(tmp_path):
+    """Of the same noise, batch by batch; the teacher with their guidance and with 2."""
     teacher = small_checkpoint()
+    students = family(tmp_path, teacher)
     judge, data = judge_and_data()
     out = tmp_path / "students.json"
-    assert not out.exists()
-    found = compare(teacher, [load(path)], judge, data, 30, out, name="tiny")
-    assert len(list(found)) == 2 * 2  # two ways, two batches each
+    work = compare(teacher, students, judge, data, 30, out, name="tiny", machine="m")
+    assert len(list(islice(work, 7))) == 7 and not out.exists()
+    assert len(list(work)) == 1  # four ways of two batches each
     result = json.loads(out.read_text(encoding="utf-8"))
-    taught, cell = result["cells"]
-    assert (taught["steps"], taught["guidance"], taught["evaluations"]) == (20, 2, 40)
-    assert (cell["steps"], cell["evaluations"], cell["times"]) == (4, 4, TIMES)
-    assert result["name"] == "tiny" and result["ddpm_seconds"] > 0
+    own, usual, four, two = result["cells"]
+    costs = [(cell["guidance"], cell["evaluations"]) for cell in result["cells"]]
+    assert costs == [(3, 40), (2, 40), (3, 4), (3, 2)]
+    assert (four["times"], two["times"]) == (TIMES, TIMES[::2])
     c = in_shares(data.c, 30)
-    rows = [initial_noise(5, teacher.image_shape, 0, 25), c[25:]]
-    one = load(path)
-    last_few = last(ddim(guide(one.model, rows[1]), rows[0], SCHEDULE, TIMES))
-    *_, images = batches(Way(one, Sampling(4)), c, 0)
-    assert torch.allclose(images, last_few, atol=1e-6)
-    assert is_of(result, teacher, [one], 30) and not is_of(result, teacher, [one], 31)
-    other = one._replace(model=Student(small_model().eval(), SCHEDULE, TIMES, 2.0))
-    assert not is_of(result, teacher, [other], 30)
-    with pytest.raises(ValueError, match="^students: one or more"):
-        compare(teacher, [], judge, data, 30, out)
+    noise = initial_noise(30, teacher.image_shape)
+    taught = last(ddim(guide(teacher.model, c, 3.0), noise, SCHEDULE, 20))
+    x = last(ddim(guide(students[0].model, c), noise, SCHEDULE, TIMES))
+    wanted = (x - taught).square().mean((1, 2, 3)).sqrt().median()
+    assert four["distance"] == pytest.approx(float(wanted), abs=1e-4)
+    assert four["fcd"] == pytest.approx(figures(judge, x, c, data)["fcd"], abs=1e-3)
+    assert "distance" not in own and "distance" not in usual
+    assert result["ddpm_seconds"] > own["seconds"] > four["seconds"] > 0
+    assert is_of(result, teacher, students, 30)
+    assert not is_of(result, teacher, students, 31)
+    assert not is_of(result, teacher, students[:1], 30)
+    assert not is_of(result, students[0], students, 30)
+    ddpm = {**four, "eta": 1, "steps": 500, "guidance": 1}
+    text = distilled(result, {"cells": [ddpm]}, students)
+    assert "| student | 4 |" in text and "| student | 2 |" in text
+    assert "| teacher, DDIM, guidance 3 | 40 |" in text
+    made = (
+        f"| 500, 263, 183, 117, 0 | 3 | above.safetensors | {digest(teacher.model)} |"
+    )
+    assert made in text
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    teacher = small_checkpoint()
+    students = family(tmp_path, teacher)
+    judge, data = judge_and_data()
+    out = tmp_path / "students.json"
+    moved = students[1]._replace(
+        model=Student(students[1].network, SCHEDULE, TIMES[::2], 2.0)
+    )
+    others = [
+        (teacher, []),
+        (small_checkpoint(seed=1), students),  # of another teacher
+        (teacher, students[1:]),  # its teacher is not among them
+        (teacher, [students[0], moved]),  # of another guidance
+        (teacher, [students[0]._replace(meta={})]),  # does not say whose it is
+    ]
+    for above, below in others:
+        with pytest.raises(ValueError, match="^students: one or more of this teacher"):
+            compare(above, below, judge, data, 30, out)
+    with pytest.raises(ValueError, match="^n: 4 or more, two of each context, is nee"):
+        compare(teacher, students, judge, data, 3, out)
 
 
 def test_the_distance_is_a_share_of_that_between_two_noises():
     """A student that gives the image of another noise has 100 %, the teacher's 0."""
     g = torch.Generator().manual_seed(0)
     c = torch.eye(2)[torch.arange(40) % 2]
-    taught = torch.randn(40, 1, 8, 8, generator=g)
+    taught = torch.randn(40, 1, 8, 8, generator=g) + 10 * c[:, :1, None, None]
     assert beside_teacher(taught, taught, c) == {"distance": 0, "share": 0}
     moved = beside_teacher(taught + 0.25, taught, c)
     assert moved["distance"] == pytest.approx(0.25)
-    others = torch.randn(40, 1, 8, 8, generator=g)
+    others = torch.randn(40, 1, 8, 8, generator=g) + 10 * c[:, :1, None, None]
     assert beside_teacher(others, taught, c)["share"] == pytest.approx(1, abs=0.05)

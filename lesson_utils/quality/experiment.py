@@ -6,7 +6,7 @@ cell of the table, judge a cell. What was done is never done again.
 
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product, repeat
 from pathlib import Path
@@ -403,8 +403,7 @@ def sample_batch(
     if process() >= len(firsts):
         yield plan.result
         return None
-    on_cpu = next(plan.checkpoint.model.parameters()).device.type == "cpu"
-    clock = time.thread_time if on_cpu else time.perf_counter
+    clock = clock_for(plan.checkpoint)
     start = firsts[process()]
     rows, spent, began = plan.c[start : start + BATCH], 0.0, clock()
     for step in sampled(plan.checkpoint, rows, cell, plan.seed, start):
@@ -413,6 +412,12 @@ def sample_batch(
         began = clock()
     x = x.cpu()  # waits for a GPU
     return x, (spent + clock() - began) / len(rows)
+
+
+def clock_for(checkpoint: Checkpoint) -> Callable[[], float]:
+    """What measures the seconds of a sampler: on a CPU other programs do not count."""
+    on_cpu = next(checkpoint.model.parameters()).device.type == "cpu"
+    return time.thread_time if on_cpu else time.perf_counter
 
 
 def part_of(plan: Plan, cell: Sampling) -> Path:

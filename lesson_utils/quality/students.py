@@ -4,7 +4,6 @@ Each student makes as many images, of the same noise and the same contexts, as i
 teacher in 20 steps of DDIM. So its images are compared with the teacher's one by one.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,15 @@ from ..checkpoint import Checkpoint, load
 from ..data import Pictures
 from ..support.checked import refuse
 from ..support.files import CHECKPOINTS, STUDENTS, write_json
-from .experiment import Sampling, digest, figures, in_shares, sampled
+from .experiment import (
+    Sampling,
+    clock_for,
+    digest,
+    distinct,
+    figures,
+    in_shares,
+    sampled,
+)
 from .judge import Judge
 
 USUAL = Sampling(steps=20, guidance=2.0)  # what a student is held against
@@ -48,7 +55,7 @@ def is_of(result: dict, teacher: Checkpoint, students: list[Checkpoint], n: int)
 
 
 def ways(teacher: Checkpoint, students: list[Checkpoint]) -> list[Way]:
-    """The teacher as its students learnt it, and as usual; then each student."""
+    """The teacher with its students' guidance, and as usual; then each student."""
     folded = students[0].model.guidance
     own = Sampling(steps=USUAL.steps, guidance=folded)
     cells = list(dict.fromkeys([own, USUAL]))
@@ -82,12 +89,16 @@ def compare(
     `share`, that of the distance between two of the teacher's images of one class.
     `seconds`: n times those of an image, all ways in turns; also of DDPM with all T
     steps. about: what else the file should say, such as the machine. ValueError, at the
-    call, without students, or if they have no teacher in common.
+    call, without students, if they do not come from this teacher or differ in their
+    guidance, or if n leaves a context with a single image.
     """
-    if not students or len({one.model.guidance for one in students}) > 1:
-        refuse("students", "one or more, with the same guidance in them,", students)
-    c = in_shares(data.c, n)
     model = digest(teacher.model)
+    if not students or not all_from(teacher, students):
+        refuse("students", "one or more of this teacher, of one guidance,", students)
+    c = in_shares(data.c, n)
+    _, kinds = distinct(c)
+    if kinds.bincount().min() < 2:
+        refuse("n", f"{2 * len(kinds.unique())} or more, two of each context,", n)
     result = {**about, "model": model, "n": n, "seed": seed, "cells": []}
 
     def loop() -> Iterator[None]:
@@ -107,6 +118,16 @@ def compare(
         write_json(path, result)
 
     return loop()
+
+
+def all_from(teacher: Checkpoint, students: list[Checkpoint]) -> bool:
+    """Whether each was made of this teacher, or of a student before it in the list."""
+    known = [digest(teacher.model)]
+    for one in students:
+        if one.meta.get("teacher", {}).get("checksum") not in known:
+            return False
+        known.append(digest(one.model))
+    return len({one.model.guidance for one in students}) == 1
 
 
 def described(way: Way) -> dict:
@@ -131,9 +152,10 @@ def beside_teacher(x: Tensor, taught: Tensor, c: Tensor) -> dict:
     the next row of c that is the same.
     """
     distance = rms(x - taught)
-    others = torch.arange(len(c))
-    for row in c.unique(dim=0):
-        alike = (c == row).all(1).nonzero().flatten()
+    others = torch.empty(len(c), dtype=torch.long)
+    _, kinds = distinct(c)
+    for kind in kinds.unique():
+        alike = (kinds == kind).nonzero().flatten()
         others[alike] = alike.roll(-1)
     return {"distance": distance, "share": distance / rms(taught[others] - taught)}
 
@@ -159,8 +181,9 @@ def add_seconds(result: dict, found: list[Way], c: Tensor) -> None:
 
 
 def seconds_of(way: Way, c: Tensor, seed: int) -> float:
-    """Those that an image takes; other programs do not count."""
-    began = time.thread_time()
+    """Those that an image takes."""
+    clock = clock_for(way.checkpoint)
+    began = clock()
     for _ in batches(way, c, seed):
         pass
-    return (time.thread_time() - began) / len(c)
+    return (clock() - began) / len(c)
