@@ -36,8 +36,10 @@ def from_v(x: Tensor, v: Tensor, ab_t: float | Tensor) -> tuple[Tensor, Tensor]:
 class Student(nn.Module):
     """A network that answers in v, as guide and the samplers take it: answering in eps.
 
-    network: (x, t/T, c) -> v; times: T … 0, the only ones that it knows (ValueError at
-    others), None for all; guidance: the scale folded in. guesses gives (eps, x_0).
+    network: (x, t/T, c) -> v; times: T … 0, the only ones that it knows, None for all:
+    its guess at each of them is for a step to the next, and to no other time; guidance:
+    the scale folded in. alpha_bar goes to the device of the network's weights. Raises
+    ValueError for times that do not fall from T to 0 and a guidance below 0.
     """
 
     def __init__(self, network: nn.Module, schedule, times=None, guidance=1.0):
@@ -50,10 +52,18 @@ class Student(nn.Module):
     context_size = property(lambda self: self.network.context_size)
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        """The guess of eps (B,C,H,W): the first of guesses, which takes the same."""
         return self.guesses(x, t, c)[0]
 
     @checked(t=time_of_student)
-    def guesses(self, x: Tensor, t: Tensor, c: Tensor | None = None):
+    def guesses(
+        self, x: Tensor, t: Tensor, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The guesses (eps, x_0), each (B,C,H,W) as x.
+
+        t: (B,), in t/T; c: (B,K) or None. Raises ValueError for another shape and, on
+        the CPU, for a time that the student does not know.
+        """
         ab = self.alpha_bar[(t * self.T).round().long()].view(-1, 1, 1, 1)  # (B,1,1,1)
         return from_v(x, self.network(x, t, c), ab)
 
@@ -68,7 +78,8 @@ class Student(nn.Module):
 )
 @torch.no_grad()
 def jump_target(eps_fn: EpsFn, x: Tensor, schedule: Schedule, t, m, s) -> Tensor:
-    """The guess of x_0 (B,C,H,W) with which DDIM goes from t to s as by t → m → s.
+    """The guess of x_0 with which one step of DDIM from t to s ends where the teacher's
+    two steps t → m → s end: (B,C,H,W).
 
     eps_fn: the teacher, asked at t and m; x: x_t, (B,C,H,W); t, m, s: times (B,) int64,
     T >= t > m > s >= 0, ValueError for others. Source: Salimans & Ho 2022, alg. 2.
@@ -90,8 +101,10 @@ def jump_target(eps_fn: EpsFn, x: Tensor, schedule: Schedule, t, m, s) -> Tensor
 def distillation_loss(student: Student, x: Tensor, t, target, c=None) -> Tensor:
     """How far the student's guess of x_0 is from a target (B,C,H,W): a scalar Tensor.
 
-    x: x_t, (B,C,H,W), t: (B,) int64; c: (B,K) or None. The weight max(ab/(1 - ab), 1)
-    is max(ab, 1 - ab) for v: no time is lost. Source: Salimans & Ho 2022, eq. 9.
+    x: x_t, (B,C,H,W), t: (B,) int64 in 1..T; c: (B,K) or None; ValueError for others.
+    The weight of the guess is max(ab/(1 - ab), 1), that of v is then max(ab, 1 - ab),
+    so the weight of v is at least ½ at every time. Source: Salimans & Ho 2022, §4, the
+    truncated SNR weight max(SNR, 1).
     """
     _, x0 = student.guesses(x, t / student.T, c)
     ab = student.alpha_bar.to(x)[t].view(-1, 1, 1, 1)

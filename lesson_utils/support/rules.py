@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -48,6 +49,11 @@ weights_rule = fit(
     ),
     "a torch module with weights, such as ContextUnet,",
 )
+
+
+def has_values(value: Tensor) -> bool:
+    """Whether it has numbers to look at: a FakeTensor or one of "meta" has none."""
+    return type(value) is Tensor and not value.is_meta
 
 
 def numbers(name: str, value: object, needed="a row of finite numbers") -> Tensor:
@@ -364,8 +370,12 @@ class times_rule:
             times = row.long()
             if not torch.equal(times.double(), row):
                 refuse(name, needed, row.tolist())
-        if times.shape != (n,) or times.min() < self.least or times.max() > T:
+        if times.shape != (n,):
             refuse(name, needed, times.tolist() if times.ndim == 1 else value)
+        if not has_values(times):
+            return times.to(call[self.images].device)
+        if times.min() < self.least or times.max() > T:
+            refuse(name, needed, times.tolist())
         times = times.to(call[self.images].device)
         if self.below and not (times < call[self.below]).all():
             needed = f"times below those of {self.below}, {call[self.below].tolist()},"
@@ -384,17 +394,33 @@ def times_of_student(name: str, value: object, call: Call) -> list[int] | None:
     return steps_rule("schedule.T")(name, list(value) if listed else [value], call)
 
 
+def beside_network(name: str, value: object, call: Call) -> object:
+    """A schedule whose alpha_bar lies where the weights of the network do."""
+    schedule, network = a_schedule(name, value, call), call["network"]
+    weights = network.parameters() if isinstance(network, nn.Module) else ()
+    weight = next(iter(weights), schedule.alpha_bar)
+    if weight.is_meta or weight.device == schedule.alpha_bar.device:
+        return schedule
+    return SimpleNamespace(T=schedule.T, alpha_bar=schedule.alpha_bar.to(weight.device))
+
+
 of_student = {
     "network": a_network,
-    "schedule": a_schedule,
+    "schedule": beside_network,
     "times": times_of_student,
     "guidance": real("[0, inf)"),
 }
 
 
 def time_of_student(name: str, value: object, call: Call) -> Tensor:
-    """t/T (B,) at times that the student knows; under torch.compile it is not seen."""
+    """t/T (B,) at times that the student knows.
+
+    As all that is checked in a loop, it is looked at on the CPU only, and not at all
+    under torch.compile.
+    """
     t, student = share_of_T(name, value, call), call["self"]
+    if t.device.type != "cpu" or not has_values(t):
+        return t
     T = student.T
     known = range(1, T + 1) if student.times is None else student.times[:-1]
     asked = set((t.double() * T).tolist())
