@@ -39,7 +39,9 @@ class Update(NamedTuple):
 
     step: updates so far, 1..steps; losses: (step,), one for each of them; seconds: the
     time they took, in all runs; ema: the averaged model, called like the model itself;
-    of distill the averaged Student, with the times that it learns just now.
+    of distill the averaged Student, with the times that it learns just now. All of them
+    share one network, which the next update moves: to keep the student of a stage,
+    copy.deepcopy the ema of its last update (the command keeps only the last student).
     """
 
     step: int
@@ -211,9 +213,9 @@ class DistillSettings:
         float, real("[0, 1]"), "share of images distilled without their context"
     ] = 0.1
     context_mixing: Annotated[
-        float, real("[0, 1]"), "share of images with a context between two"
+        float, real("[0, 1]"), "share of images with a context between two; none at T"
     ] = 0.1
-    bfloat16: Annotated[bool, flag, "autocast"] = False
+    bfloat16: Annotated[bool, flag, "autocast, of the student alone"] = False
     seed: Annotated[int, seed_rule, "of times and noise"] = 0
 
 
@@ -254,13 +256,20 @@ def stages_of(
     """
     stages, times = [], getattr(teacher, "times", None)
     if times is None:
-        times = even_times(schedule, min(settings.teacher_steps, schedule.T))
+        steps, T = settings.teacher_steps, schedule.T
+        if min(steps, T) % 2:
+            up_to = f" up to T = {T}" if steps > T else ""
+            refuse("teacher_steps", f"an even number{up_to}", steps)
+        times = even_times(schedule, min(steps, T))
+    elif len(times) % 2 == 0:
+        size = "two steps or more" if len(times) == 2 else "an even number of steps"
+        refuse("teacher", f"a student of {size}", times)
     while len(times) % 2:  # an even number of steps: the 0 is none
         finer, times, start = times, times[::2], len(stages) * settings.updates
         stages.append(Stage(times, finer, start, start + settings.updates))
     offered = [len(stage.times) - 1 for stage in stages]
     if settings.steps not in offered:
-        refuse("steps", " or ".join(map(str, offered)) or "no student", settings.steps)
+        refuse("steps", " or ".join(map(str, offered)), settings.steps)
     return stages[: offered.index(settings.steps) + 1]
 
 
@@ -276,21 +285,38 @@ def turn_to_v(
     √ab is small, a trained network's 1 + rest is as small, so no weight becomes large;
     for one that is hardly trained √ab is held where half precision has room for them.
     """
-    rows, wanted = [], []
+    rows, wanted, ab = [], [], schedule.alpha_bar.tolist()
     for t in times[:-1]:
-        ab = float(schedule.alpha_bar[t])
-        a, b = max(ab**0.5, 0.005), (1 - ab) ** 0.5
+        a, b = max(ab[t] ** 0.5, 0.005), (1 - ab[t]) ** 0.5
         share = torch.full((len(c),), t / schedule.T, device=c.device)
         emb = network.time(time_embedding(share, network.width))
         emb = F.silu(emb + network.context(c) if network.context_size else emb)
-        own, rest = network.mix(emb).double().T
-        rows.append(F.pad(emb, (0, 1), value=1.0).double())  # with the bias
+        own, rest = network.mix(emb).cpu().double().T  # which not all devices have
+        rows.append(F.pad(emb, (0, 1), value=1.0).cpu().double())  # with the bias
         wanted.append(torch.stack([(own - b) / a, (1 + rest) / a - 1], 1))
     A, y = torch.cat(rows), torch.cat(wanted)
     ridge = 1e-9 * torch.eye(A.shape[1]).to(A)  # A may have fewer rows than columns
-    solved = torch.linalg.solve(A.T @ A + ridge, A.T @ y)
+    solved = torch.linalg.solve(A.T @ A + ridge, A.T @ y).to(network.mix.weight.dtype)
     network.mix.weight.copy_(solved[:-1].T)
     network.mix.bias.copy_(solved[-1])
+
+
+def some_contexts(c: Tensor, most: int = 64) -> Tensor:
+    """The different rows of c (N,K), of many some from all of them, and one of zeros.
+
+    The first images of a folder are of one class: they would say nothing of others.
+    """
+    rows = c.unique(dim=0) if c.shape[1] else c[:0]
+    stride = max(1, -(-len(rows) // most))
+    return torch.cat([rows[::stride], c.new_zeros(1, c.shape[1])])
+
+
+def folded_in(teacher: nn.Module) -> float | None:
+    """The guidance that a student has in it; None for a model that is to be guided."""
+    known = isinstance(teacher, Student)
+    if known and (teacher.times is not None or teacher.guidance != 1):
+        return teacher.guidance
+    return None
 
 
 def between(c: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -313,20 +339,17 @@ class Pupil:
     its weights.
     """
 
-    def __init__(self, teacher: nn.Module, schedule: Schedule, data, settings):
-        known = isinstance(teacher, Student)
+    def __init__(self, teacher: nn.Module, schedule: Schedule, data, settings, stages):
+        known, folded = isinstance(teacher, Student), folded_in(teacher)
         network = teacher.network if known else teacher
-        self.scale = settings.guidance if data.c.shape[1] else 1.0  # of the teacher
-        self.guidance = self.scale  # of the student
-        if known and teacher.times is not None:
-            self.scale, self.guidance = 1.0, teacher.guidance
+        asked = settings.guidance if data.c.shape[1] else 1.0
+        self.scale = asked if folded is None else 1.0  # of the teacher
+        self.guidance = asked if folded is None else folded  # of the student
         self.teacher, self.schedule, self.settings = teacher, schedule, settings
         self.network = copy.deepcopy(network).to(memory_format=torch.channels_last)
         if not known and isinstance(network, ContextUnet):
-            times = stages_of(teacher, schedule, settings)[0].times
-            some = data.c[: settings.batch_size]
-            c = torch.cat([some, torch.zeros_like(some[:1])])
-            turn_to_v(self.network, schedule, times, c.to(next(network.parameters())))
+            c = some_contexts(data.c).to(next(network.parameters()))
+            turn_to_v(self.network, schedule, stages[0].times, c)
         self.old = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = Muon(self.network.parameters(), lr=settings.learning_rate)
         average = get_ema_multi_avg_fn(settings.ema_decay)
@@ -360,19 +383,27 @@ class Pupil:
         return guide(self.student(self.old, stage.finer), c)
 
     def loss(self, stage: Stage, data, step: int) -> Tensor:
-        """That of update step; its randomness comes from seed and step alone."""
+        """That of update step; its randomness comes from seed and step alone.
+
+        In bfloat16 only the student answers: for the target the teacher's answer is
+        divided, at T by a √ab of 0.006, and its rounding with it.
+        """
         x0, c, generator = drawn(self.network, data, self.settings, step)
         B, S = len(x0), len(stage.times) - 1
         i = (torch.randint(S, (1,), generator=generator) + torch.arange(B) * S // B) % S
-        t, m, s = (torch.tensor(stage.finer)[2 * i + k].to(x0.device) for k in range(3))
+        finer, first = torch.tensor(stage.finer), 2 * i
+        t = finer[first].to(x0.device)
+        m = finer[first + 1].to(x0.device)
+        s = finer[first + 2].to(x0.device)
         eps = torch.randn(x0.shape, generator=generator).to(x0)
         x = self.schedule.add_noise(x0, t, eps)
         keep = torch.rand(B, 1, generator=generator) >= self.settings.context_dropout
         mixed = between(c, self.settings.context_mixing, generator)
         c = torch.where((t < self.schedule.T)[:, None], mixed, c) * keep.to(c)
         target = jump_target(self.taught(stage, c), x, self.schedule, t, m, s)
-        student = self.student(self.network, stage.times)
-        return distillation_loss(student, x, t, target, c)
+        student, half = self.student(self.network, stage.times), self.settings.bfloat16
+        with torch.autocast(x0.device.type, torch.bfloat16, enabled=half):
+            return distillation_loss(student, x, t, target, c)
 
 
 @checked(
@@ -401,12 +432,17 @@ def distill(
     steps to which no halving leads.
     """
     stages = stages_of(teacher, schedule, settings)
-    pupil, total = Pupil(teacher, schedule, data, settings), stages[-1].end
+    pupil, total = Pupil(teacher, schedule, data, settings, stages), stages[-1].end
     losses = torch.zeros(total, device=next(pupil.network.parameters()).device)
-    made_of = {**asdict(settings), "student_steps": settings.steps, "steps": total}
+    made_of = asdict(settings)
+    made_of["student_steps"] = settings.steps
+    made_of["steps"] = total  # of the run, as in train
     made_of["data"] = fingerprint(data.x, data.c)
     made_of["schedule"] = fingerprint(schedule.alpha_bar)
     made_of["start"] = fingerprint(*teacher.state_dict().values())
+    made_of["teacher"] = None  # answers in eps
+    if isinstance(teacher, Student):
+        made_of["teacher"] = {"times": teacher.times, "guidance": teacher.guidance}
     about = {
         "context": list(getattr(data, "names", ())),
         "image_shape": list(data.x.shape[1:]),
@@ -419,8 +455,8 @@ def distill(
             for step in range(keeper.done, total):
                 stage = next(one for one in stages if step < one.end)
                 made = pupil.student(pupil.average.module, stage.times)
-                about["student"] = {"times": made.times, "guidance": made.guidance}
                 with keeper.update():
+                    about["student"] = {"times": made.times, "guidance": made.guidance}
                     losses[step] = advance(pupil, stage, data, step)
                 yield Update(step + 1, losses[: step + 1], keeper.seconds, made)
 
@@ -428,15 +464,16 @@ def distill(
 
 
 def advance(pupil: Pupil, stage: Stage, data, step: int) -> Tensor:
-    """Make update step, the first of a stage after its beginning; gives the loss."""
+    """Make update step, 0-based, of its stage, which the first of them begins.
+
+    Gives the loss () before the update, without its graph.
+    """
     if step == stage.start > 0:
         pupil.begin()
-    settings, device = pupil.settings, next(pupil.network.parameters()).device
     pupil.network.train()
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16):
-        loss = pupil.loss(stage, data, step)
+    loss = pupil.loss(stage, data, step)
     steps = stage.end - stage.start
-    peak, warmup = settings.learning_rate, settings.warmup
+    peak, warmup = pupil.settings.learning_rate, pupil.settings.warmup
     rate = learning_rate(step - stage.start, steps, peak, warmup)
     train_step(pupil.network, pupil.average, pupil.optimiser, loss, rate)
     return loss.detach()

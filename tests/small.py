@@ -71,9 +71,11 @@ def small_folder(folder: Path, kind="folders") -> Path:
     return folder
 
 
-def small_distillation(teacher=None, data=None, files=None, **settings):
+def small_distillation(
+    teacher=None, data=None, schedule=SCHEDULE, files=None, **settings
+):
     """distill of a small model to two steps, in three stages of three updates."""
     usual = {"steps": 2, "teacher_steps": 16, "updates": 3, "warmup": 1}
     settings = DistillSettings(**{**usual, "batch_size": 4} | settings)
     teacher, data = teacher or small_model(lively=True), data or small_data()
-    return distill(teacher, SCHEDULE, data, settings, **files or {})
+    return distill(teacher, schedule, data, settings, **files or {})
