@@ -27,7 +27,7 @@ from .distilling import Student
 from .export import export_diffusers
 from .loop import DistillSettings, Settings
 from .quality import card
-from .quality.experiment import BATCH, Experiment, evaluate
+from .quality.experiment import BATCH, Experiment, digest, evaluate
 from .quality.judge import judge_for
 from .quality.markdown import unjudged_tables
 from .quality.report import NO_JUDGE, chart, table
@@ -204,17 +204,19 @@ def run_distill(chosen: argparse.Namespace) -> None:
     """Make a student that needs few steps, or go on from its last state."""
     if "updates" in chosen and chosen.minutes is not None:
         raise ValueError("--minutes: not allowed with --updates; give one of them")
-    asked = made(DistillSettings, chosen)
+    made(DistillSettings, chosen)  # what makes no sense is refused before any work
     if chosen.preview_every is not None:
         chosen.preview_every = whole(1)("--preview-every", chosen.preview_every)
     device = device_of(chosen)
     teacher = load(chosen.checkpoint, device)
     name = data_of(chosen, teacher)
-    distill_runs.check(asked, teacher, chosen)
-    out, state = distill_runs.places(chosen, teacher, asked)
+    state = distill_runs.state_file(chosen, teacher)
+    done, settings = distill_runs.settings_of(chosen, state)
+    distill_runs.check(settings, teacher, chosen)
+    out = distill_runs.place(chosen, teacher, settings, state)
     chosen.keeps.append(state)
     with locked(out, "distillation"):
-        done, settings = distill_runs.settings_of(chosen, state)
+        distill_runs.refuse_to_replace(out, chosen)
         work = distill_runs.work_of(chosen, teacher, name, device)
         distill_runs.run(chosen, work, done, settings, out, state)
 
@@ -373,7 +375,7 @@ def run_card(chosen: argparse.Namespace) -> None:
     settings = made(card.CardSettings, chosen)
     device = device_of(chosen)
     checkpoint = load(chosen.checkpoint, device)
-    if checkpoint.times:
+    if isinstance(checkpoint.model, Student):
         refuse("--checkpoint", "no student, which evaluate judges,", chosen.checkpoint)
     who = card.subject(chosen.checkpoint, checkpoint, data_of(chosen, checkpoint))
     parts = ("table", "guidance", "inversion")
@@ -443,6 +445,7 @@ def run_info(chosen: argparse.Namespace) -> None:
         "T": schedule.T,
         "left at T": round(float(schedule.alpha_bar[-1].sqrt()), 4),
         **student_words(found),
+        "checksum": digest(found.model),  # that a student's record has of its teacher
         **found.meta,
     }
     if chosen.json:

@@ -12,7 +12,7 @@ import torch
 from . import data as sources
 from . import runs
 from .checkpoint import Checkpoint, checkpoint_file, save
-from .loop import DistillSettings, Update, distill, stages_of
+from .loop import DistillSettings, Stage, Update, distill, folded_in, stages_of
 from .quality.experiment import digest
 from .support.checked import refuse
 from .support.device import machine
@@ -21,30 +21,51 @@ from .support.flags import made
 from .support.state import read_state
 from .viz import progress
 
-TRIAL = 8  # updates of a stage, over the last 5 of which one is timed
+TIMED = 5  # updates of a stage, over which one is timed
+TRIAL = 3 + TIMED  # with those before, which are slower
 
 
-def places(
-    chosen: argparse.Namespace, teacher: Checkpoint, settings: DistillSettings
-) -> tuple[Path, Path]:
-    """Where a student goes, by default beside its teacher; and the state of its run."""
+def student_file(chosen: argparse.Namespace, teacher: Checkpoint, steps: int) -> Path:
+    """Where a student of so many steps goes: --out, or beside its teacher."""
+    if chosen.out:
+        return located(chosen.out, "--out")
     file = checkpoint_file(chosen.checkpoint)
     stem = file.stem
     if teacher.times:
         stem = stem.removesuffix(f"-{len(teacher.times) - 1}")
-    out = file.with_stem(f"{stem}-{settings.steps}")
-    out = located(chosen.out, "--out") if chosen.out else out
-    state = runs.STATES / f"{label_of(out, runs.CHECKPOINTS)}.safetensors"
-    state = located(chosen.state, "--state") if chosen.state else state
-    if out.suffix != ".safetensors" or out.resolve() in (state.resolve(), file):
+    return file.with_stem(f"{stem}-{steps}")
+
+
+def state_file(chosen: argparse.Namespace, teacher: Checkpoint) -> Path:
+    """Where the state of a run lies: --state, or called as the student's file."""
+    if chosen.state:
+        return located(chosen.state, "--state")
+    out = student_file(chosen, teacher, made(DistillSettings, chosen).steps)
+    return runs.STATES / f"{label_of(out, runs.CHECKPOINTS)}.safetensors"
+
+
+def place(
+    chosen: argparse.Namespace,
+    teacher: Checkpoint,
+    settings: DistillSettings,
+    state: Path,
+) -> Path:
+    """Where the student goes; ValueError if other files of the run lie there."""
+    out = student_file(chosen, teacher, settings.steps)
+    others = [state.resolve(), checkpoint_file(chosen.checkpoint).resolve()]
+    if out.suffix != ".safetensors" or out.resolve() in others:
         what = "a .safetensors file, not --state's and not the checkpoint's,"
         refuse("--out", what, str(out))
+    return out
+
+
+def refuse_to_replace(out: Path, chosen: argparse.Namespace) -> None:
+    """ValueError if a finished student would be lost."""
     if out.exists() and not chosen.overwrite:
         raise ValueError(
             f"--out: {out} is there already: a finished run; another one needs another "
             "--out, or --overwrite to replace it"
         )
-    return out, state
 
 
 def work_of(
@@ -53,9 +74,17 @@ def work_of(
     """The teacher, and the data of this name, as the teacher's training read them."""
     data = sources.dataset(name, like=teacher)
     reading = teacher.meta.get("reading", {})
-    width, called = teacher.network.width, located(name).name
-    how = {"device": device, "compiled": False}
-    return runs.Work(called, data, reading, teacher.schedule, {}, width, teacher, **how)
+    return runs.Work(
+        name=located(name).name,
+        data=data,
+        reading=reading,
+        schedule=teacher.schedule,
+        usual={},
+        width=teacher.network.width,
+        start=teacher,
+        device=device,
+        compiled=False,
+    )
 
 
 def settings_of(chosen: argparse.Namespace, state: Path) -> tuple[int, DistillSettings]:
@@ -67,7 +96,6 @@ def settings_of(chosen: argparse.Namespace, state: Path) -> tuple[int, DistillSe
     if stored["steps"] is None:
         refuse("--state", "that of a distillation, or none,", str(state))
     base = {f.name: stored[f.name] for f in fields(DistillSettings) if f.name in stored}
-    print(f"{state}: goes on after update {record['step']:,}")
     return record["step"], made(DistillSettings, chosen, **base)
 
 
@@ -78,16 +106,18 @@ def check(
     try:
         stages_of(teacher.model, teacher.schedule, settings)
     except ValueError as problem:
-        raise ValueError(f"--{problem}") from None
-    if not teacher.times:
-        return
-    folded = teacher.model.guidance
-    own = {"guidance": folded, "teacher_steps": None}
-    for name, value in own.items():
-        if getattr(chosen, name, value) != value:
-            needed = "none" if value is None else f"{value:g}, or none,"
-            what = f"{needed} with a student as --checkpoint"
-            refuse(f"--{name.replace('_', '-')}", what, getattr(chosen, name))
+        name, _, rest = str(problem).partition(":")
+        flag = "checkpoint" if name == "teacher" else name.replace("_", "-")
+        raise ValueError(f"--{flag}:{rest}") from None
+    if teacher.times and "teacher_steps" in chosen:
+        what = "none with a student as --checkpoint"
+        refuse("--teacher-steps", what, chosen.teacher_steps)
+    only, whose = folded_in(teacher.model), "a student as --checkpoint"
+    if only is None and not teacher.context:
+        only, whose = 1.0, "a checkpoint without classes"
+    given = getattr(chosen, "guidance", only)
+    if only is not None and given != only:
+        refuse("--guidance", f"{only:g}, or none, with {whose}", given)
 
 
 def run(
@@ -106,6 +136,8 @@ def run(
     stages = stages_of(teacher, schedule, settings)
     steps = " → ".join(str(len(stage.times) - 1) for stage in stages)
     total = stages[-1].end
+    if done:
+        print(f"{state}: goes on after update {done:,}")
     print(f"{work.name}: students of {steps} steps, {total:,} updates in all")
     updates = distill(teacher, schedule, work.data, settings, state)
     folder = runs.STATES / label_of(out, runs.CHECKPOINTS)
@@ -115,7 +147,8 @@ def run(
         seen = runs.previewed(updates, chosen.preview_every, folder, work)
         for update in progress(seen, total - done, f"{work.name} on {work.device}"):
             last_update = update
-    write_student(out, last_update, work, settings, checkpoint_file(chosen.checkpoint))
+    teacher_file = checkpoint_file(chosen.checkpoint)
+    write_student(out, last_update, work, settings, stages, teacher_file)
     state.unlink(missing_ok=True)
 
 
@@ -128,7 +161,8 @@ def updates_in(seconds: float, work: runs.Work, settings: DistillSettings) -> in
     trial = replace(settings, updates=TRIAL)
     short = distill(teacher, schedule, work.data, trial)
     times = [time.perf_counter() for _ in islice(short, TRIAL * min(count, 2))]
-    each = [(times[i + 7] - times[i + 2]) / 5 for i in range(0, len(times), TRIAL)]
+    ends = range(TRIAL - 1, len(times), TRIAL)  # the last update of each stage
+    each = [(times[i] - times[i - TIMED]) / TIMED for i in ends]
     spent = each[0] + (count - 1) * each[-1]  # by an update in each stage
     return max(1, round(count * seconds / spent))
 
@@ -138,12 +172,19 @@ def write_student(
     update: Update,
     work: runs.Work,
     settings: DistillSettings,
+    stages: list[Stage],
     teacher: Path,
 ) -> None:
-    """Save what a distillation gave, with its record, and say so."""
+    """Save what a distillation gave, with its record, and say so.
+
+    Its settings are those in force, whatever was asked for: a student has a guidance
+    and steps of its own.
+    """
     data, start = work.data, work.start
     earlier = start.meta if start.times else {}
-    stages = stages_of(start.model, work.schedule, settings)
+    in_force = asdict(settings)
+    in_force["guidance"] = update.ema.guidance
+    in_force["teacher_steps"] = len(stages[0].finer) - 1
     losses = {}
     for one in stages:
         of_stage = update.losses[one.start : one.end]
@@ -164,6 +205,6 @@ def write_student(
         seconds=round(update.seconds + earlier.get("seconds", 0)),
         loss=losses[settings.steps],
         losses={**earlier.get("losses", {}), **losses},
-        settings=asdict(settings),
+        settings=in_force,
     )
     print(f"{out}: {out.stat().st_size:,} bytes, loss {losses[settings.steps]:.4f}")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from . import data as sources
 from .checkpoint import Checkpoint, checkpoint_file, load, save
+from .distilling import Student
 from .loop import Settings, Update, train
 from .noise import initial_noise
 from .quality.experiment import digest
@@ -150,7 +151,7 @@ def refuse_to_replace(out: Path, chosen: argparse.Namespace) -> None:
 def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
     """What the flags say to train."""
     start = load(chosen.start, device) if chosen.start else None
-    if start and start.times:
+    if start and isinstance(start.model, Student):
         refuse("--from", "a model that answers in eps, no student,", chosen.start)
     schedule = start.schedule if start else Schedule.linear()
     reading = asdict(made(sources.Reading, chosen))
@@ -164,9 +165,17 @@ def work_of(chosen: argparse.Namespace, device: torch.device) -> Work:
             refuse("--width", f"with --from its own {width}, or none,", chosen.width)
         given = {k: value for k, value in reading.items() if value}
         reading = {**start.meta.get("reading", {}), **given}
-    name = located(chosen.dataset).name
-    how = {"device": device, "compiled": chosen.compile}
-    return Work(name, data, reading, schedule, usual, width, start, **how)
+    return Work(
+        name=located(chosen.dataset).name,
+        data=data,
+        reading=reading,
+        schedule=schedule,
+        usual=usual,
+        width=width,
+        start=start,
+        device=device,
+        compiled=chosen.compile,
+    )
 
 
 def plan(chosen: argparse.Namespace, work: Work, state: Path) -> tuple[int, Settings]:

@@ -100,6 +100,8 @@ def test_it_makes_a_student_that_says_what_it_is(home, capsys):
         weights(last.network), weights(update.ema.network.half().float())
     )
     assert last.meta["teacher"]["checksum"] == digest(got.model)
+    in_force = {"guidance": 2.0, "teacher_steps": 2}
+    assert last.meta["settings"] == asdict(DistillSettings(**more)) | in_force
     assert (last.meta["updates"], last.meta["images_seen"]) == (11, 46)
     assert list(last.meta["losses"]) == ["8", "4", "2", "1"]
 
@@ -121,6 +123,32 @@ def test_it_goes_on_where_it_was_stopped(home, capsys, monkeypatch):
     assert distil(steps=2) == 0
     assert f"{state}: goes on after update 5" in capsys.readouterr().out
     assert torch.equal(weights(load(plain).network), weights(load("sprites-2").network))
+
+
+@pytest.mark.parametrize("place", ["--state", "--out", None])
+def test_it_goes_on_with_the_settings_of_its_state(home, place, capsys, monkeypatch):
+    """Those that are not given again, the number of steps too."""
+
+    def cut(updates, *more):
+        yield from islice(updates, 2)
+        raise KeyboardInterrupt
+
+    file = home / "x.safetensors"
+    words = ["--checkpoint", "sprites", *([place, file] if place else [])]
+    once = ["--teacher-steps", 12, "--steps", 3, "--guidance", 3, "--seed", 5]
+    small = ["--updates", 2, "--batch-size", 4, "--warmup", 1, *once]
+    command = ["distill", "--device", "cpu", *map(str, words)]
+    with monkeypatch.context() as patch:
+        patch.setattr("lesson_utils.distill_runs.progress", cut)
+        assert main([*command, *map(str, small)]) == 130
+    capsys.readouterr()
+    if place is None:  # the name of the state has the steps in it
+        command += ["--steps", "3"]
+    assert main(command) == 0
+    assert "goes on after update 2" in capsys.readouterr().out
+    found = load(file if place == "--out" else "sprites-3")
+    known = {"teacher_steps": 12, "guidance": 3.0, "seed": 5, "updates": 2}
+    assert found.meta["settings"].items() >= known.items() and len(found.times) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,12 +230,36 @@ def test_nothing_is_replaced_unless_one_says_so(home, refused):
     assert out.read_bytes() != before
     with locked(out):
         assert "another distillation is writing it" in refused("--overwrite", steps=4)
+        assert "another distillation is writing it" in refused(steps=4)
 
 
-def test_what_is_wrong_is_said_in_a_line(home, refused):
+def test_the_checkpoint_is_not_replaced_by_another_name_of_it(home, refused):
+    link = home / "link.safetensors"
+    link.symlink_to(home / "checkpoints/sprites.safetensors")
+    known = ["--dataset", "sprites", "--overwrite"]
+    for words in (
+        ["--checkpoint", link, "--out", home / "checkpoints/sprites.safetensors"],
+        ["--checkpoint", "sprites", "--out", link],
+    ):
+        assert "--out: a .safetensors file, not" in refused(*known, *words), words
+
+
+def test_a_checkpoint_without_classes_has_no_guidance(home, refused):
+    plain = home / "plain.safetensors"
+    save(plain, small_model(classes=0, lively=True), SCHEDULE, (), (1, 8, 8))
+    data = small_folder(home / "pets")
+    known = ["--checkpoint", plain, "--dataset", data]
+    line = refused(*known, steps=4, guidance=2)
+    assert line.startswith("error: --guidance: 1, or none, with a checkpoint without c")
+
+
+def test_what_is_wrong_is_said_in_a_line(home, refused, capsys):
     student = Student(small_model(lively=True), SCHEDULE, [500, 250, 0], 3.0)
     save(home / "s-2.safetensors", student, SCHEDULE, ("a", "b"), (1, 8, 8))
     known = ["--checkpoint", home / "s-2.safetensors", "--dataset", "sprites"]
+    student = Student(small_model(lively=True), SCHEDULE, [500, 0], 3.0)
+    save(home / "one.safetensors", student, SCHEDULE, ("a", "b"), (1, 8, 8))
+    of_one = ["--checkpoint", home / "one.safetensors", "--dataset", "sprites"]
     given = ["--device", "cpu", "--steps", "1", *map(str, known)]
     for words, why in (
         (["--steps", "3"], "--steps: 8 or 4 or 2 or 1 is needed, got 3"),
@@ -221,11 +273,14 @@ def test_what_is_wrong_is_said_in_a_line(home, refused):
         (["--device", "gpu"], "device: one of this machine"),
         ([*known, "--steps", "2"], "--steps: 1 is needed, got 2"),
         ([*known, "--steps", "1"], "--teacher-steps: none with a student as --checkp"),
+        (["--teacher-steps", "7"], "--teacher-steps: an even number is needed, got 7"),
+        (of_one, "--checkpoint: a student of two steps or more is needed, got [500, 0"),
     ):
         assert why in refused(*words), words
     for words, why in (
         (["--guidance", "2"], "--guidance: 3, or none, with a student"),
         (["--minutes", "-1"], "--minutes: a number above 0"),
     ):
-        assert main(["distill", *given, *words]) == 2, why
+        assert main(["distill", *given, *words]) == 2
+        assert why in capsys.readouterr().err, words
     assert not list(home.glob("**/m.*"))

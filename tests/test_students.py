@@ -7,6 +7,7 @@ import json
 import re
 from itertools import islice
 
+import imageio.v3 as iio
 import pytest
 import torch
 from small import (
@@ -38,6 +39,7 @@ from lesson_utils.quality.markdown import distilled
 from lesson_utils.quality.metrics import reference
 from lesson_utils.quality.students import beside_teacher, compare, is_of
 from lesson_utils.support.files import read_tensors, write_tensors
+from lesson_utils.viz import pixels
 
 TIMES = [500, 263, 183, 117, 0]
 NAMES = ("a", "b")
@@ -163,10 +165,6 @@ def test_sample_takes_a_student_s_own_steps(path, tmp_path, said):
 
 
 def test_samples_are_those_of_ddim_on_its_times(path, tmp_path, said):
-    import imageio.v3 as iio
-
-    from lesson_utils.viz import pixels
-
     small = "--n-samples 4 --batch-size 4 --device cpu --prompts a b --checkpoint"
     assert said("sample", *small.split(), path, "--save-dir", tmp_path / "s")[0] == 0
     got, c = load(path), torch.eye(2).repeat(2, 1)
@@ -182,13 +180,19 @@ def test_a_state_of_a_distillation_is_sampled_as_the_student_of_its_stage(
 ):
     state = tmp_path / "state.safetensors"
     run = small_distillation(files={"state": state, "save_seconds": 0})
-    list(islice(run, 5))
+    *_, update = islice(run, 5)  # the second of the second stage
+    times, c = update.ema.times, torch.eye(2)
+    x = initial_noise(2, (1, 8, 8), 0)
+    expected = pixels(last(ddim(guide(update.ema.eval(), c), x, SCHEDULE, times)))
     run.close()
     where = ["--save-dir", tmp_path / "s", "--checkpoint", state]
-    small = "--n-samples 2 --batch-size 2 --device cpu".split()
+    small = "--n-samples 2 --batch-size 2 --device cpu --prompts a b".split()
     assert said("sample", *where, *small)[0] == 0
     record = json.loads((tmp_path / "s/run.json").read_text(encoding="utf-8"))
-    assert record["settings"]["steps"] == 4
+    assert record["settings"]["steps"] == 4 and len(times) == 5
+    for i, still in enumerate(expected):
+        image = iio.imread(tmp_path / f"s/{i:06}.png")
+        assert (image == still[..., 0]).all()
 
 
 def test_evaluate_judges_a_student_at_its_steps(path, tmp_path, said, monkeypatch):
@@ -217,11 +221,34 @@ def test_info_says_what_a_student_is(path, capsys):
     assert json.loads(capsys.readouterr().out)["times"] == TIMES
 
 
-def test_commands_that_are_not_for_students_say_so(path, said):
-    status, line = said("card", "--checkpoint", path, "--device", "cpu")
+def test_info_says_by_a_checksum_whose_student_it_is(tmp_path, capsys):
+    """That of the weights in the teacher's file, as its student's record has it."""
+    taught, own = tmp_path / "tiny.safetensors", tmp_path / "tiny-4.safetensors"
+    save(taught, small_model(lively=True), SCHEDULE, NAMES, (1, 8, 8))
+    teacher = {"file": taught.name, "checksum": digest(load(taught).model)}
+    student = Student(small_model(seed=1), SCHEDULE, TIMES)
+    save(own, student, SCHEDULE, NAMES, (1, 8, 8), teacher=teacher)
+    told = []
+    for file in (taught, own):
+        assert main(["info", "--json", str(file)]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["checksum"] == told[1]["teacher"]["checksum"] == teacher["checksum"]
+    assert told[1]["checksum"] != told[0]["checksum"]
+    assert main(["info", str(own)]) == 0
+    lines = capsys.readouterr().out
+    assert re.search(f"(?m)^checksum +{told[1]['checksum']}$", lines)
+    known = f"file tiny.safetensors, checksum {teacher['checksum']}"
+    assert re.search(f"(?m)^teacher +{known}$", lines)
+
+
+@pytest.mark.parametrize("times", [TIMES, None])
+def test_commands_that_are_not_for_students_say_so(times, path, said):
+    save(path, Student(small_model(), SCHEDULE, times), SCHEDULE, NAMES, (1, 8, 8))
+    words = ["--dataset", "sprites", "--device", "cpu"]
+    status, line = said("card", "--checkpoint", path, *words)
     assert status == 2 and "--checkpoint: no student, which evaluate judges," in line
-    words = ["--from", path, "--dataset", "sprites", "--device", "cpu", "--steps", 1]
-    status, line = said("train", *words, "--out", path.with_stem("y"))
+    where = ["--steps", 1, "--out", path.with_stem("y")]
+    status, line = said("train", "--from", path, *words, *where)
     assert status == 2 and "--from: a model that answers in eps, no student," in line
 
 
