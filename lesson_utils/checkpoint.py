@@ -61,14 +61,16 @@ class Checkpoint(NamedTuple):
 def save(
     path, model: nn.Module, schedule: Schedule, context, image_shape=None, **meta
 ) -> None:
-    """Write a ContextUnet, its schedule, class names and training record to one file.
+    """Write a model, its schedule, class names and training record to one file.
 
-    model: also the average that train yields, or a Student, with its times and its
-    guidance; kept in half precision. context: its K names. image_shape: (C,H,W), None
-    for (C,16,16). meta: whatever JSON can hold. The file appears whole or not at all.
-    Raises ValueError if path does not end in .safetensors, names, shape or schedule do
-    not fit the model, prompts cannot tell two names apart, half precision cannot hold a
-    weight, or meta is no JSON.
+    model: a ContextUnet, the average of one that train yields, or a Student, whose
+    times and guidance are written too; kept in half precision. context: its K names.
+    image_shape: (C,H,W), None for (C,16,16). meta: whatever JSON can hold. The file
+    appears whole or not at all.
+    Raises ValueError if path does not end in .safetensors, model is none of these,
+    names or shape do not fit it, schedule is not that of the Student, prompts cannot
+    tell two names apart, half precision cannot hold a weight, or meta is no JSON; and
+    OSError if the file cannot be written.
     """
     if not isinstance(path, str | Path) or Path(path).suffix != ".safetensors":
         refuse("path", "a path that ends in .safetensors", path)
