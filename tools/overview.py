@@ -58,7 +58,7 @@ class Box(NamedTuple):
 
 
 ADD = ["forward process: adds noise"]
-STEPS = "DDPM 500 steps, DDIM 20, 2M 10"
+STEPS = "DDPM 500 steps, DDIM 20, 2M 10, student 4"
 ANSWER = ["the network guesses", "the noise in x_t"]
 ASK = ["asks for a class,", "and how strongly"]
 LEARN = ["compares guess and noise,", "updates the weights"]
@@ -67,7 +67,7 @@ INVERT = "inversion: any image to its noise"
 OUTSIDE = "out of the notebook: files, Diffusers, your own images"
 BOXES = [
     Box(318, 16, 364, 38, BLUE, ADD, [1]),
-    Box(40, 233, 240, 74, GREEN, ["training", *LEARN], [4]),
+    Box(40, 233, 240, 74, GREEN, ["training", *LEARN], [4, 11]),
     Box(400, 233, 200, 74, BLUE, ["context UNet", *ANSWER], [3]),
     Box(750, 233, 210, 74, PURPLE, ["context, guidance", *ASK], [5]),
     Box(318, 365, 364, 54, ORANGE, ["sampler: noise to image", STEPS], [2, 6, 10]),
