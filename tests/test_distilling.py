@@ -42,7 +42,7 @@ from lesson_utils.loop import (
     stages_of,
     turn_to_v,
 )
-from lesson_utils.support.state import read_state
+from lesson_utils.support.state import Keeper, read_state
 
 AB = SCHEDULE.alpha_bar.double()
 POINTS = torch.tensor([-0.9, 0.2, 0.7]).double().view(3, 1, 1, 1)
@@ -679,11 +679,28 @@ def test_the_state_of_another_student_s_distillation_is_refused(
     model = small_model(lively=True)
     files = {"state": tmp_path / "state.safetensors", "save_seconds": 0}
     known = Student(model, SCHEDULE, TIMES, 3.0)
-    list(islice(small_distillation(known, files=files), 2))
-    with pytest.raises(ValueError, match=r"of another run \(.*teacher"):
+    list(islice(small_distillation(known, files=files, teacher_steps=4), 2))
+    with pytest.raises(ValueError, match=r"of another run \(teacher\)"):
         other = Student(model, SCHEDULE, times, guidance)
         small_distillation(other, files=files, teacher_steps=4)
-    assert next(small_distillation(known, files=files)).step == 3
+    assert next(small_distillation(known, files=files, teacher_steps=4)).step == 3
+
+
+def test_a_state_says_whose_weights_it_has(tmp_path, monkeypatch):
+    """Though Ctrl-C comes when the next stage is about to begin."""
+    state, usual = tmp_path / "state.safetensors", Keeper.update
+
+    def cut(keeper):
+        if keeper.done == 3:
+            raise KeyboardInterrupt
+        return usual(keeper)
+
+    monkeypatch.setattr(Keeper, "update", cut)
+    with pytest.raises(KeyboardInterrupt):
+        list(small_distillation(files={"state": state}))
+    record = read_state(state)[1]
+    assert record["step"] == 3
+    assert record["about"]["student"]["times"] == even_times(SCHEDULE, 16)[::2]
 
 
 def test_a_loss_that_is_no_number_stops_it(tmp_path):
