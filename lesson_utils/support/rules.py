@@ -413,17 +413,17 @@ of_student = {
 
 
 def time_of_student(name: str, value: object, call: Call) -> Tensor:
-    """t/T (B,) at times that the student knows.
+    """t/T (B,) at times that the student knows; under torch.compile it is not seen.
 
-    As all that is checked in a loop, it is looked at on the CPU only, and not at all
-    under torch.compile.
+    Elsewhere its answer would be wrong without a word. So this is looked at on a GPU
+    too, which waits for it: a student is asked a few times only.
     """
     t, student = share_of_T(name, value, call), call["self"]
-    if t.device.type != "cpu" or not has_values(t):
+    if not has_values(t):
         return t
     T = student.T
     known = range(1, T + 1) if student.times is None else student.times[:-1]
-    asked = set((t.double() * T).tolist())
+    asked = set((t.cpu().double() * T).tolist())
     wrong = [time for time in asked if min(abs(time - k) for k in known) > 0.01]
     if wrong:
         said = ", ".join(map(str, known)) if student.times else f"1..{T}"
