@@ -33,7 +33,7 @@ def conversions() -> dict:
 
 
 NAMES = conversions()
-from_eps, to_v, from_v = (NAMES[name] for name in ("from_eps", "to_v", "from_v"))
+from_eps, to_v, out_of_v = (NAMES[name] for name in ("from_eps", "to_v", "out_of_v"))
 to_flow, from_flow = NAMES["to_flow"], NAMES["from_flow"]
 
 
@@ -56,7 +56,7 @@ def test_each_name_gives_the_others(t, dtype):
     assert near(from_eps(x.double(), eps, a, b), guess, 1e-9)
     v, u = to_v(guess, eps, a, b).to(dtype), (eps - guess).to(dtype)
     z, r = to_flow(x, a, b)
-    for pair in (from_v(x, v, a, b), from_flow(z, u, r)):
+    for pair in (out_of_v(x, v, a, b), from_flow(z, u, r)):
         assert near(pair[0], guess) and near(pair[1], eps)
 
 

@@ -243,7 +243,7 @@ def test_doctor_verifies_what_ships(tmp_path):
     )
     assert said.returncode == 0, said.stdout + said.stderr
     assert said.stdout.endswith("\nReady.\n")
-    assert said.stdout.count("as it ships, checksum verified") == 6
+    assert said.stdout.count("as it ships, checksum verified") == 12
     assert "device" in said.stdout and "/?/?" in said.stdout
 
 
@@ -252,7 +252,7 @@ def test_the_committed_checksums_are_those_of_the_files(tmp_path):
     write_checksums(tmp_path / "c")
     sums = (ROOT / "checkpoints/SHA256SUMS").read_text(encoding="utf-8")
     assert (tmp_path / "c/SHA256SUMS").read_text(encoding="utf-8") == sums
-    assert len(read_checksums()) == 6
+    assert len(read_checksums()) == 12
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_doctor_says_what_is_the_readers_own_and_what_does_not_ship(shelf, capsy
     assert "pets-0a1b2c.safetensors: your own, checksum verified" in said
     assert "mnist.safetensors: NOT the one that ships" in said
     assert f"Ready, but:\n- {replaced} is not the one that ships" in said
-    assert said.count("as it ships") == 5
+    assert said.count("as it ships") == 11
 
 
 def test_doctor_names_a_damaged_file_of_the_readers_own(shelf, capsys):

@@ -37,8 +37,21 @@ from lesson_utils.quality.experiment import digest, figures, in_shares
 from lesson_utils.quality.judge import Judge
 from lesson_utils.quality.markdown import distilled
 from lesson_utils.quality.metrics import reference
-from lesson_utils.quality.students import beside_teacher, compare, is_of
-from lesson_utils.support.files import read_tensors, write_tensors
+from lesson_utils.quality.report import committed
+from lesson_utils.quality.students import (
+    all_from,
+    beside_teacher,
+    compare,
+    is_of,
+    students_of,
+)
+from lesson_utils.support.files import (
+    BUILT_IN,
+    CHECKPOINTS,
+    STUDENTS,
+    read_tensors,
+    write_tensors,
+)
 from lesson_utils.viz import pixels
 
 TIMES = [500, 263, 183, 117, 0]
@@ -412,3 +425,33 @@ def test_the_distance_is_a_share_of_that_between_two_noises():
     assert moved["distance"] == pytest.approx(0.25)
     others = torch.randn(40, 1, 8, 8, generator=g) + 10 * c[:, :1, None, None]
     assert beside_teacher(others, taught, c)["share"] == pytest.approx(1, abs=0.05)
+
+
+# Those that ship
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_what_ships_is_what_was_measured(name):
+    """Each student halves the steps of the one before, and the results are of them."""
+    teacher, students = load(name), students_of(name)
+    assert [len(one.times) - 1 for one in students] == list(STUDENTS)
+    for one, finer in zip(students[1:], students, strict=False):
+        assert one.times == finer.times[::2]
+    assert all_from(teacher, students)
+    assert is_of(committed(name, "students"), teacher, students, 2000)
+    weights = sum(w.numel() for w in teacher.network.parameters())
+    for one, steps in zip(students, STUDENTS, strict=True):
+        assert sum(w.numel() for w in one.network.parameters()) == weights
+        assert (CHECKPOINTS / f"{name}-{steps}.safetensors").stat().st_size < 3e6
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_students_that_ship_show_what_the_card_says(name):
+    """Four evaluations are as good as 40 of the teacher with guidance 2."""
+    cells = committed(name, "students")["cells"]
+    [usual] = [c for c in cells if c["guidance"] == 2 and not c["student"]]
+    few = {cell["evaluations"]: cell for cell in cells if cell["student"]}
+    assert few[4]["fcd"] <= 1.25 * usual["fcd"] and few[4]["label_accuracy"] >= 0.99
+    assert few[2]["fcd"] <= 2 * usual["fcd"]
+    distances = [few[n]["distance"] for n in (4, 2, 1)]
+    assert distances == sorted(distances) and few[1]["share"] < 0.5
