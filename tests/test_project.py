@@ -27,7 +27,12 @@ from lesson_utils.quality.experiment import digest
 from lesson_utils.quality.judge import load_judge
 from lesson_utils.quality.report import committed
 from lesson_utils.support import files
-from lesson_utils.support.files import quoted, read_checksums, write_checksums
+from lesson_utils.support.files import (
+    quoted,
+    read_checksums,
+    shipped_files,
+    write_checksums,
+)
 from tools import bench, doctor
 from tools.lessons import ROOT
 
@@ -253,6 +258,19 @@ def test_the_committed_checksums_are_those_of_the_files(tmp_path):
     sums = (ROOT / "checkpoints/SHA256SUMS").read_text(encoding="utf-8")
     assert (tmp_path / "c/SHA256SUMS").read_text(encoding="utf-8") == sums
     assert len(read_checksums()) == 12
+
+
+def test_git_keeps_what_ships_and_ignores_what_a_reader_trains():
+    """A file that git ignores is there at home, and missing in a clone."""
+    ships = [path.relative_to(ROOT).as_posix() for path in shipped_files()]
+    own = ["checkpoints/mine.safetensors", "checkpoints/sprites-8.safetensors"]
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--no-index", *ships, *own],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ignored.stdout.split() == own
 
 
 @pytest.fixture
