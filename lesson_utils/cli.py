@@ -477,8 +477,8 @@ TRAIN_EXAMPLES = """\
   python -m lesson_utils train --from my/pets --minutes 30 --out longer.safetensors
 """
 DISTILL_EXAMPLES = """\
-  python -m lesson_utils distill --checkpoint sprites --steps 4 --out mine.safetensors
-  python -m lesson_utils distill --checkpoint sprites-4 --steps 1 --out fast.safetensors
+  python -m lesson_utils distill --checkpoint sprites --steps 4 --out few.safetensors
+  python -m lesson_utils distill --checkpoint few.safetensors --steps 1
   python -m lesson_utils distill --checkpoint my/pets --steps 4 --guidance 1.5
 """
 SAMPLE_EXAMPLES = """\

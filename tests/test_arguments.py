@@ -444,6 +444,7 @@ CASES = [
     case("jump_target.t", "1..500", Shown(0 * TIMES, "[0, 0]"), "a", None),
     case("jump_target.m", "below those of t", Shown(TIMES + 5, "[6, 7]")),
     case("jump_target.s", "below those of m", Shown(TIMES, "[1, 2]")),
+    case("Student.schedule", "a Schedule", SCHEDULE.alpha_bar),
     case("distillation_loss.t", "1..500", Shown(500 + TIMES, "[501, 502]"), 3),
     case("distillation_loss.t", "1..500", Shown(0 * TIMES, "[0, 0]"), [1.5, 2.0]),
     case("distillation_loss.c", "(2,2)", C[:, :1], Shown(C.long(), "int64")),

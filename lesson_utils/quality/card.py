@@ -217,7 +217,7 @@ def measure_inversion(who: Subject, n: int) -> Iterator:
 
 def measure_students(who: Subject, judge: Judge | None, n: int | None) -> Iterator:
     """Compare the students that ship with this checkpoint, where that is not done."""
-    students = [] if who.home else students_of(who.name)
+    students = [] if who.home else students_of(who.name, who.page.parent)
     path, n = who.file("students.json"), n or SAMPLES
     result = result_in(path, "students")
     if not students or (result and is_of(result, who.checkpoint, students, n)):
@@ -287,7 +287,8 @@ def sections(who: Subject) -> dict[str, str]:
     if result := found(who, "after_ddim"):
         parts[f"{who.name} solvers"] = solved(result)
     if result := found(who, "students"):
-        parts[f"{who.name} students"] = distilled(result, full, students_of(who.name))
+        students = students_of(who.name, who.page.parent)
+        parts[f"{who.name} students"] = distilled(result, full, students)
     return parts
 
 

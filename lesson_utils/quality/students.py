@@ -40,9 +40,9 @@ class Way(NamedTuple):
     cell: Sampling
 
 
-def students_of(name: str) -> list[Checkpoint]:
-    """The students of a checkpoint that ships, those with more steps first."""
-    files = [CHECKPOINTS / f"{name}-{steps}.safetensors" for steps in STUDENTS]
+def students_of(name: str, folder: Path = CHECKPOINTS) -> list[Checkpoint]:
+    """The students of a checkpoint in its folder, those with more steps first."""
+    files = [folder / f"{name}-{steps}.safetensors" for steps in STUDENTS]
     return [load(file) for file in files if file.is_file()]
 
 
