@@ -346,7 +346,7 @@ def beside_table(result: dict, full: dict) -> str:
             percent(cell["precision"]),
             percent(cell["recall"]),
             distance,
-            f"{cell['seconds']:.3g}",
+            f"{cell['seconds']:,.1f}",
             f"{slowest / cell['seconds']:.3g} × as fast",
         ]
         lines.append(f"| {' | '.join(figures)} |")
