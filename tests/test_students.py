@@ -33,6 +33,7 @@ from lesson_utils import (
     save,
 )
 from lesson_utils.cli import main
+from lesson_utils.quality import card
 from lesson_utils.quality.experiment import digest, figures, in_shares
 from lesson_utils.quality.judge import Judge
 from lesson_utils.quality.markdown import distilled
@@ -455,3 +456,14 @@ def test_the_students_that_ship_show_what_the_card_says(name):
     assert few[2]["fcd"] <= 2 * usual["fcd"]
     distances = [few[n]["distance"] for n in (4, 2, 1)]
     assert distances == sorted(distances) and few[1]["share"] < 0.5
+
+
+def test_the_card_speaks_of_the_students_that_are_there(monkeypatch):
+    who = card.subject("sprites", load("sprites"))
+    full, students = committed("sprites", "table"), students_of("sprites")
+    assert "| student | 4 |" in card.students_words(who, full)
+    monkeypatch.setattr(card, "students_of", lambda *place: [])
+    assert card.students_words(who, full) == ""
+    monkeypatch.setattr(card, "students_of", lambda *place: students[:2])
+    with pytest.raises(ValueError, match="is of other students; card --parts students"):
+        card.students_words(who, full)

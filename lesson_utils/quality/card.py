@@ -286,10 +286,25 @@ def sections(who: Subject) -> dict[str, str]:
     }
     if result := found(who, "after_ddim"):
         parts[f"{who.name} solvers"] = solved(result)
-    if result := found(who, "students"):
-        students = students_of(who.name, who.page.parent)
-        parts[f"{who.name} students"] = distilled(result, full, students)
+    if text := students_words(who, full):
+        parts[f"{who.name} students"] = text
     return parts
+
+
+def students_words(who: Subject, full: dict) -> str:
+    """What is said of the students that ship, "" without them or their figures.
+
+    ValueError for figures of other students than those that are there.
+    """
+    students = students_of(who.name, who.page.parent)
+    result = found(who, "students")
+    if not students or result is None:
+        return ""
+    if not is_of(result, who.checkpoint, students, result["n"]):
+        path = who.file("students.json")
+        again = "card --parts students measures it"
+        raise ValueError(f"{path} is of other students; {again}")
+    return distilled(result, full, students)
 
 
 def measured(who: Subject, what: str) -> dict:
